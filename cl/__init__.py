@@ -1,0 +1,1 @@
+"""The OpenCL C sources: one file a stage, a micro-kernel, the schedule; ``ov_moe.kernels.compose`` joins them."""

@@ -1,0 +1,42 @@
+// Definitions that every kernel shares: the layout of the plan, indices, and the group geometry.
+//
+// What the composer (pyopencl) or the GPU plugin's custom layer defines before this text:
+//   INPUTn_TYPE, INPUTn_DIMS, INPUTn_PITCHES, INPUTn_OFFSET, OUTPUT0_...  buffers, in elements
+//   EXPERTS, TOP_K, MAX_TOKENS, HIDDEN, INTERMEDIATE                     sizes of the block
+//   TILE_M, TILE_N, TILE_K, LOCAL_SIZE, SCHEDULE                         the kernel configuration
+
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+#define CEIL_DIV(a, b) (((a) + (b) - 1) / (b))
+
+#define SCHEDULE_grid 0
+#define SCHEDULE_ticket 1
+#define SCHEDULE_stride 2
+#define SCHEDULE_ID CAT(SCHEDULE_, SCHEDULE)
+
+// Index of element (row, column) of a buffer, e.g. x[AT(INPUT0, t, k)]: pitches and offset are the plugin's to
+// choose, an input may be a slice of a larger buffer.
+#define AT(NAME, row, column) \
+    (CAT(NAME, _OFFSET) + (ulong)(row) * CAT(NAME, _PITCHES)[0] + (ulong)(column) * CAT(NAME, _PITCHES)[1])
+
+// A pair is one (token, slot): pair = token * TOP_K + slot. A row is a pair's place once ordered by expert.
+#define MAX_ROWS (MAX_TOKENS * TOP_K)
+
+// The ids of a pair that reaches no expert.
+#define ID_PADDING (-1) // a padded token: contributes zero
+#define ID_ABSENT (-2)  // a row behind the last token: neither read nor written
+// PLAN_ROW_OF_PAIR of such a pair.
+#define ROW_NONE (-1)    // contributes zero
+#define ROW_INVALID (-3) // the id was out of range: the token's output becomes NaN
+
+// The plan, i32; ov_moe/kernels/plan.py is its mirror. Tickets stand 64 bytes apart from all else: every
+// group of a GEMM adds to one while others read the offsets.
+#define PLAN_TOKENS 0 // tokens up to the last one that is not ID_ABSENT
+#define PLAN_LIVE_ROWS 1
+#define PLAN_TILES 2 // row tiles of all experts
+#define PLAN_TICKET_GATE_UP 16
+#define PLAN_TICKET_DOWN 32
+#define PLAN_ROW_OFFSET 48
+#define PLAN_TILE_OFFSET (PLAN_ROW_OFFSET + EXPERTS + 1)
+#define PLAN_PAIR_OF_ROW (PLAN_TILE_OFFSET + EXPERTS + 1)
+#define PLAN_ROW_OF_PAIR (PLAN_PAIR_OF_ROW + MAX_ROWS)

@@ -1,0 +1,49 @@
+// Weights [EXPERTS, N, K], K contiguous: two neighbours along K at a time, as stored, then dequantised in
+// registers to float: (q - zero point) * scale, exact in fp32 for 8-bit q and f16 scales.
+// Indices are ulong: 256 experts of 7168 x 2048 are beyond 2^31 elements.
+
+// Element types, as in ov_moe.spec.Precision; "float" stands for f32 and f16 (whatever the plugin made of it).
+// The second of a pair may lie behind the row's end (odd K): it is then not read.
+inline float2 raw_u4(const global uchar *w, ulong i, bool two)
+{
+    const uchar b = w[i >> 1]; // rows are byte-aligned: i is even, low nibble first
+    return (float2)(b & 15, b >> 4);
+}
+inline float2 raw_i4(const global uchar *w, ulong i, bool two)
+{
+    const char b = as_char(w[i >> 1]);
+    return (float2)((char)(b << 4) >> 4, b >> 4);
+}
+inline float2 raw_u8(const global uchar *w, ulong i, bool two) { return (float2)(w[i], two ? w[i + 1] : 0); }
+inline float2 raw_i8(const global char *w, ulong i, bool two) { return (float2)(w[i], two ? w[i + 1] : 0); }
+#define raw_float(w, i, two) ((float2)((float)(w)[i], (two) ? (float)(w)[(i) + 1] : 0.0f))
+
+// Zero points, one a group: 4-bit ones are packed over the flat index.
+inline float zero_u4(const global uchar *z, ulong g) { return (float)((z[g >> 1] >> (4 * (g & 1))) & 15); }
+inline float zero_i4(const global uchar *z, ulong g) { return (float)((char)((z[g >> 1] >> (4 * (g & 1))) << 4) >> 4); }
+inline float zero_u8(const global uchar *z, ulong g) { return (float)z[g]; }
+inline float zero_i8(const global char *z, ulong g) { return (float)z[g]; }
+#define zero_none(z, g) 0.0f
+#define scale_some(s, g) ((float)(s)[g])
+#define scale_none(s, g) 1.0f
+
+// Defines NAME(tile, w, s, z, expert, n, k): weights [n .. n+COLS) x [k .. k+TILE_K) of an expert into local
+// memory as tile[TILE_K][COLS]; zeros outside [N, K]. All work-items of the group take part.
+#define DEFINE_LOAD_WEIGHTS(NAME, FORMAT, SCALE, ZERO, W_T, S_T, Z_T, N, K, GROUP, COLS)                            \
+    inline void NAME(local float *tile, const global W_T *w, const global S_T *s, const global Z_T *z,              \
+                     int expert, int n0, int k0)                                                                    \
+    {                                                                                                               \
+        for (int i = get_local_id(0); i < (COLS) * (TILE_K / 2); i += LOCAL_SIZE) {                                 \
+            const int n = i / (TILE_K / 2), j = 2 * (i % (TILE_K / 2)), k = k0 + j;                                 \
+            float2 v = (float2)(0.0f, 0.0f);                                                                        \
+            if (n0 + n < (N) && k < (K)) {                                                                          \
+                const ulong row = (ulong)expert * (N) + n0 + n;                                                     \
+                const ulong g = (GROUP) ? row * ((K) / ((GROUP) ? (GROUP) : 1)) + k / ((GROUP) ? (GROUP) : 1) : 0;  \
+                const bool two = k + 1 < (K);                                                                       \
+                v = (CAT(raw_, FORMAT)(w, row * (K) + k, two) - CAT(zero_, ZERO)(z, g)) * CAT(scale_, SCALE)(s, g); \
+                v.y = two ? v.y : 0.0f;                                                                             \
+            }                                                                                                       \
+            tile[j * (COLS) + n] = v.x;                                                                             \
+            tile[(j + 1) * (COLS) + n] = v.y;                                                                       \
+        }                                                                                                           \
+    }

@@ -1,0 +1,57 @@
+"""ov-moe: Mixture-of-Experts blocks of OpenVINO models on a balanced pool of GPU work-groups.
+
+With OV_MOE_VIRTUAL_GPU=1 in the environment, importing this package starts the virtual GPU; it must then be
+imported before openvino. Importing the package alone does not import openvino: ``ov_moe.virtual_gpu.start()``
+can come first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ov_moe.compiler import compile_model
+    from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
+    from ov_moe.ops import register
+    from ov_moe.optimizer import optimize
+    from ov_moe.report import Report, RewrittenBlock, SkippedBlock
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DeviceError",
+    "InvalidInputError",
+    "OvMoeError",
+    "Report",
+    "RewrittenBlock",
+    "SkippedBlock",
+    "compile_model",
+    "optimize",
+    "register",
+]
+
+_HOME = {
+    "DeviceError": "ov_moe.errors",
+    "InvalidInputError": "ov_moe.errors",
+    "OvMoeError": "ov_moe.errors",
+    "Report": "ov_moe.report",
+    "RewrittenBlock": "ov_moe.report",
+    "SkippedBlock": "ov_moe.report",
+    "compile_model": "ov_moe.compiler",
+    "optimize": "ov_moe.optimizer",
+    "register": "ov_moe.ops",
+    "virtual_gpu": "ov_moe.virtual_gpu",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ov_moe' has no attribute {name!r}")
+    module = importlib.import_module(_HOME[name])
+    return module if name == "virtual_gpu" else getattr(module, name)
+
+
+if os.environ.get("OV_MOE_VIRTUAL_GPU", "0") not in ("", "0"):
+    importlib.import_module("ov_moe.virtual_gpu").start()

@@ -1,0 +1,98 @@
+"""Compiles a rewritten model for a device, with the custom layers where the device is a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import openvino as ov
+import platformdirs
+
+from ov_moe.devices.target import Target, parse_target
+from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.compose import source_hash
+from ov_moe.kernels.config import KernelConfig, choose_config
+from ov_moe.kernels.geometry import WorkSize, work_size
+from ov_moe.kernels.layer_xml import write_layers
+from ov_moe.kernels.stages import STAGES, Stage
+from ov_moe.ops.registry import register
+from ov_moe.spec import Balance, Fetch
+
+_BY_TYPE: dict[str, Stage] = {stage.op_type: stage for stage in STAGES}
+_SIZES = ("experts", "top_k", "max_tokens", "hidden", "intermediate")
+
+
+def compile_model(
+    core: ov.Core,
+    model: ov.Model,
+    device: str = "GPU",
+    config: Mapping[str, Any] | None = None,
+    *,
+    fetch: Fetch = "ticket",
+    groups: int | None = None,
+) -> ov.CompiledModel:
+    """Compile a model that ``ov_moe.optimize`` rewrote.
+
+    Args:
+        core: The Core; it learns ov-moe's operations.
+        model: The rewritten model. Its operations get the hash of the kernels they are compiled with.
+        device: ``GPU``, ``GPU.n``, ``AUTO:GPU``, ``MULTI:GPU`` or ``CPU`` (there the operations run outside the
+            plugin, see ov_moe.ops.evaluate).
+        config: Properties for ``core.compile_model``.
+        fetch: How a pool group takes its next task; ``stride`` is for ablation.
+        groups: Work-groups of the pool; by default they follow from the device's compute units.
+
+    Returns:
+        The compiled model.
+
+    Raises:
+        InvalidInputError: The model holds no ov-moe operation, or the config names its own CONFIG_FILE.
+        DeviceError: The device is not served, or this machine lacks it.
+    """
+    operations = [node for node in model.get_ops() if node.get_type_name() in _BY_TYPE]
+    if not operations:
+        raise InvalidInputError(
+            "The model holds no ov-moe operation: call ov_moe.optimize(model) first, "
+            "and core.compile_model where its report shows no rewritten block."
+        )
+    target = parse_target(core, device)
+    properties = dict(config or {})
+    register(core)
+    if target.gpu:
+        if "CONFIG_FILE" in properties:
+            raise InvalidInputError(
+                "The config names a CONFIG_FILE, and the GPU plugin takes only one, which ov-moe writes itself: "
+                "leave it out."
+            )
+        kernels = kernel_config(operations, target, fetch, groups)
+        for node in operations:
+            node.set_attribute("build", source_hash(kernels))
+        folder = platformdirs.user_cache_path("ov-moe") / "layers"
+        properties["CONFIG_FILE"] = str(write_layers(folder, kernels, work_sizes(operations, kernels)))
+    return core.compile_model(model, device, properties)
+
+
+def kernel_config(
+    operations: list[ov.Node], target: Target, fetch: Fetch = "ticket", groups: int | None = None
+) -> KernelConfig:
+    """One configuration for all blocks of a model: the custom-layer file has one entry for each operation type.
+
+    Raises InvalidInputError when the blocks carry different ``balance`` switches.
+    """
+    attributes = [node.get_attributes() for node in operations]
+    switches = sorted({str(a["balance"]) for a in attributes})
+    if len(switches) > 1:
+        raise InvalidInputError(f"The blocks carry different balance switches {switches}: optimize them in one call.")
+    experts = max(int(a["experts"]) for a in attributes)
+    return choose_config(cast(Balance, switches[0]), experts, target.compute_units, fetch, groups)
+
+
+def work_sizes(operations: list[ov.Node], config: KernelConfig) -> dict[str, WorkSize]:
+    """The work size of each operation type: the smallest that covers all its operations."""
+    sizes: dict[str, WorkSize] = {}
+    for node in operations:
+        attributes, kind = node.get_attributes(), node.get_type_name()
+        block = {name: int(attributes[name]) for name in _SIZES if name in attributes}
+        size = work_size(_BY_TYPE[kind], config, block)
+        sizes[kind] = sizes[kind].union(size) if kind in sizes else size
+    return sizes

@@ -1,0 +1,1 @@
+"""What runs a kernel: any OpenCL device through pyopencl, or the GPU plugin."""

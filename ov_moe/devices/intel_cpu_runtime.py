@@ -1,0 +1,143 @@
+"""Intel's OpenCL runtime for CPUs, as pip installs it: found, loaded in order, shown to the ICD loader."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from ov_moe.errors import DeviceError
+
+# Name of the library -> the distribution that carries it; the order is the order of loading.
+_PRELOADED = {
+    "libtbb.so.12": "tbb",
+    "libintlc.so.5": "intel-cmplr-lib-rt",
+    "libimf.so": "intel-cmplr-lib-rt",
+    "libirng.so": "intel-cmplr-lib-rt",
+    "libsvml.so": "intel-cmplr-lib-rt",
+}
+_RUNTIME = "libintelocl.so"
+_LOADER = "libOpenCL.so.1"
+_RUNTIME_DISTRIBUTION = "intel-opencl-rt"
+
+
+@dataclass(frozen=True)
+class Libraries:
+    """Real paths: `preloaded` in loading order, the OpenCL runtime, the ICD loader of its wheel."""
+
+    preloaded: tuple[Path, ...]
+    runtime: Path
+    loader: Path
+
+    @property
+    def tbb(self) -> Path:
+        """The libtbb.so.12 that the runtime needs."""
+        return self.preloaded[0]
+
+
+@functools.cache
+def find() -> Libraries:
+    """Locate the libraries through the metadata of the installed distributions.
+
+    Raises DeviceError when a distribution or one of its libraries is missing, or off Linux x86-64.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise DeviceError(
+            "Intel's OpenCL CPU runtime is packaged for Linux x86-64 only, "
+            f"this is {sys.platform} {platform.machine()}."
+        )
+    return Libraries(
+        preloaded=tuple(_locate(distribution, name) for name, distribution in _PRELOADED.items()),
+        runtime=_locate(_RUNTIME_DISTRIBUTION, _RUNTIME),
+        loader=_locate(_RUNTIME_DISTRIBUTION, _LOADER),
+    )
+
+
+def _locate(distribution: str, library: str) -> Path:
+    try:
+        files = importlib.metadata.files(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        files = None
+    for file in files or ():
+        if file.name == library:
+            path = Path(str(file.locate())).resolve()
+            if path.is_file():
+                return path
+    raise DeviceError(
+        f"{library} of the package {distribution} is not installed; `pip install ov-moe[virtual-gpu]` brings it."
+    )
+
+
+def mapped_libraries(name: str) -> tuple[Path, ...]:
+    """Files mapped into this process whose name starts with `name`, resolved, without repeats."""
+    found: dict[Path, None] = {}
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            _, slash, tail = line.partition("/")
+            path = Path(slash + tail.rstrip("\n"))
+            if slash and path.name.startswith(name):
+                found[path.resolve()] = None
+    return tuple(found)
+
+
+def preload() -> None:
+    """Load the libraries that the runtime's own ones need, for all to see.
+
+    Raises DeviceError when one is missing, or when another libtbb.so.12 came first: the dynamic linker keeps
+    one library for each soname, and openvino's own copy lacks functions that the runtime calls.
+    """
+    libraries = find()
+    for mapped in mapped_libraries("libtbb.so.12"):
+        if not mapped.samefile(libraries.tbb) and not mapped_libraries(_RUNTIME):
+            raise DeviceError(
+                f"Intel's OpenCL CPU runtime needs {libraries.tbb}, but this process has already loaded "
+                f"{mapped} (openvino brings one); load the runtime before `import openvino`."
+            )
+    for library in libraries.preloaded:
+        try:
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise DeviceError(f"{library} did not load: {error}.") from error
+
+
+def write_icd(folder: Path) -> None:
+    """Write an .icd file with the real path of the runtime into `folder`; the one of its wheel is wrong."""
+    write_icd_file(folder / "intel-cpu.icd", find().runtime)
+
+
+def write_icd_file(icd: Path, library: Path) -> None:
+    """Write `library`'s path into the file `icd`, in one step for other processes that may be reading it."""
+    icd.parent.mkdir(parents=True, exist_ok=True)
+    text = f"{library}\n"
+    if icd.is_file() and icd.read_text() == text:
+        return
+    with tempfile.NamedTemporaryFile("w", dir=icd.parent, prefix=".", suffix=".tmp", delete=False) as file:
+        file.write(text)
+    os.replace(file.name, icd)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder of ov-moe; it may not exist yet."""
+    return platformdirs.user_cache_path("ov-moe")
+
+
+def use() -> None:
+    """Make `pyopencl.get_platforms()` show the CPU runtime: preload, then set OCL_ICD_VENDORS.
+
+    Call it before OpenCL platforms are first listed, and before `import openvino`. Raises DeviceError as
+    preload does.
+    """
+    preload()
+    runtime = find().runtime
+    folder = cache_folder() / "icd" / hashlib.sha256(str(runtime).encode()).hexdigest()[:16]
+    write_icd(folder)
+    os.environ["OCL_ICD_VENDORS"] = str(folder)

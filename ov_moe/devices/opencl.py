@@ -1,0 +1,120 @@
+"""Runs a stage on an OpenCL device through pyopencl: tests, benchmarks and the CPU plugin's ``evaluate`` use it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ov_moe.errors import DeviceError
+from ov_moe.kernels.compose import program
+from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.geometry import WorkSize, work_size
+from ov_moe.kernels.stages import Stage
+
+Tensor = npt.NDArray[Any]
+
+
+class OpenCLDevice:
+    """One device with its queue and the programs built so far.
+
+    Raises DeviceError when there is no OpenCL platform or no device on it.
+    """
+
+    def __init__(self, device: Any = None) -> None:
+        try:
+            import pyopencl
+        except ImportError as error:
+            raise DeviceError(
+                f"pyopencl cannot be imported ({error}): install it with `pip install pyopencl`."
+            ) from error
+        self._cl = pyopencl
+        self.device = device if device is not None else _first_device(pyopencl)
+        self._context = pyopencl.Context([self.device])
+        self._queue = pyopencl.CommandQueue(self._context)
+        self._kernel = functools.lru_cache(maxsize=512)(self._build)
+
+    @property
+    def name(self) -> str:
+        """Name of the device as its driver tells it."""
+        return str(self.device.name).strip()
+
+    @property
+    def compute_units(self) -> int:
+        """CL_DEVICE_MAX_COMPUTE_UNITS."""
+        return int(self.device.max_compute_units)
+
+    def run(
+        self,
+        stage: Stage,
+        config: KernelConfig,
+        attributes: Mapping[str, int | str],
+        inputs: Sequence[Tensor],
+        output: Tensor,
+        size: WorkSize | None = None,
+    ) -> None:
+        """Run one stage; ``output`` (C-contiguous) keeps its old values where the kernel writes nothing.
+
+        Args:
+            stage: The stage.
+            config: The kernel configuration.
+            attributes: The operation's attributes.
+            inputs: One array an input, as the kernel reads them (4-bit weights as u8). They stay as they are:
+                a stage that takes tickets does so in a copy of the plan.
+            output: Written in place.
+            size: Work size, instead of the one that follows from the configuration.
+
+        Raises:
+            DeviceError: The program does not build, or the device refuses the launch.
+        """
+        cl, flags = self._cl, self._cl.mem_flags
+        text = program(
+            stage,
+            config,
+            attributes,
+            [(array.shape, array.dtype.name) for array in inputs],
+            (output.shape, output.dtype.name),
+        )
+        kernel = self._kernel(text, stage.entry)
+        sizes = {name: int(attributes[name]) for name in attributes if isinstance(attributes[name], int)}
+        size = size or work_size(stage, config, sizes)
+        copy = flags.READ_WRITE | flags.COPY_HOST_PTR
+        try:
+            buffers = [cl.Buffer(self._context, copy, hostbuf=_not_empty(array)) for array in (*inputs, output)]
+            kernel(self._queue, size.global_size, (size.local_size, 1, 1), *buffers)
+            if output.size:
+                cl.enqueue_copy(self._queue, output, buffers[-1])
+            self._queue.finish()
+        except cl.Error as error:
+            raise DeviceError(f"{stage.entry} failed on {self.name}: {error}.") from error
+
+    def _build(self, text: str, entry: str) -> Any:
+        try:
+            return self._cl.Kernel(self._cl.Program(self._context, text).build(["-cl-std=CL2.0"]), entry)
+        except self._cl.Error as error:
+            raise DeviceError(f"{entry} does not build on {self.name}: {error}") from error
+
+
+def _not_empty(array: Tensor) -> Tensor:
+    # OpenCL has no empty buffers.
+    return np.ascontiguousarray(array) if array.size else np.zeros(1, array.dtype)
+
+
+def _first_device(cl: Any) -> Any:
+    try:
+        devices = [device for platform in cl.get_platforms() for device in platform.get_devices()]
+    except cl.Error as error:
+        raise DeviceError(f"No OpenCL platform was found ({error}): install a driver with an ICD file.") from error
+    if not devices:
+        raise DeviceError("OpenCL is installed but shows no device: check the driver.")
+    gpus = [device for device in devices if device.type & cl.device_type.GPU]
+    return (gpus or devices)[0]
+
+
+@functools.cache
+def default_device() -> OpenCLDevice:
+    """The first GPU of OpenCL, else its first device; DeviceError when there is none."""
+    return OpenCLDevice()

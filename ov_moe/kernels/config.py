@@ -1,0 +1,93 @@
+"""From the device and the user's switch to a kernel configuration: a pure function with a printable result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ov_moe.errors import InvalidInputError
+from ov_moe.spec import Balance, Fetch, Schedule
+
+# Upstream's switch (OpenVINO pull request 33922) balances from 64 experts on.
+AUTO_BALANCE_EXPERTS = 64
+# Persistent groups for each compute unit: enough for a group to wait on memory while another computes.
+OVER_PROVISION = 2
+FMA_LANES = 16
+
+
+@dataclass(frozen=True)
+class KernelConfig:
+    """What the composed programs are built with; the same for every MoE block of a model.
+
+    Attributes:
+        schedule: ``grid`` or ``pool``.
+        fetch: How a pool group takes its next task.
+        groups: Work-groups of the pool, and of Combine.
+        tile_m: Rows of a task.
+        tile_n: Columns of a task (GateUp: half of them gate, half up).
+        tile_k: Elements of K that stand in local memory at a time.
+        local_size: Work-items of a group.
+    """
+
+    schedule: Schedule
+    fetch: Fetch
+    groups: int
+    tile_m: int = 32
+    tile_n: int = 64
+    tile_k: int = 32
+    local_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.groups < 1:
+            raise InvalidInputError(f"A pool of {self.groups} work-groups cannot run: ask for at least 1.")
+        if self.local_size % FMA_LANES or self.tile_m % (self.local_size // FMA_LANES):
+            raise InvalidInputError(
+                f"tile_m {self.tile_m} is no multiple of local_size / {FMA_LANES} = {self.local_size / FMA_LANES}."
+            )
+        if self.tile_n % (2 * FMA_LANES) or self.tile_k % 2:
+            raise InvalidInputError(
+                f"tile_n {self.tile_n} must be a multiple of {2 * FMA_LANES} and tile_k {self.tile_k} even."
+            )
+
+    def defines(self) -> dict[str, str]:
+        """The preprocessor definitions that stand for this configuration."""
+        return {
+            "TILE_M": str(self.tile_m),
+            "TILE_N": str(self.tile_n),
+            "TILE_K": str(self.tile_k),
+            "LOCAL_SIZE": str(self.local_size),
+            "SCHEDULE": "grid" if self.schedule == "grid" else self.fetch,
+        }
+
+
+def choose_schedule(balance: Balance, experts: int) -> Schedule:
+    """off -> grid, on -> pool, auto -> pool from AUTO_BALANCE_EXPERTS experts on.
+
+    Raises InvalidInputError for any other word.
+    """
+    if balance == "auto":
+        return "pool" if experts >= AUTO_BALANCE_EXPERTS else "grid"
+    if balance not in ("on", "off"):
+        raise InvalidInputError(f"balance is {balance!r}, it must be 'auto', 'on' or 'off'.")
+    return "pool" if balance == "on" else "grid"
+
+
+def choose_config(
+    balance: Balance,
+    experts: int,
+    compute_units: int,
+    fetch: Fetch = "ticket",
+    groups: int | None = None,
+) -> KernelConfig:
+    """The configuration for a device.
+
+    Args:
+        balance: The user's switch.
+        experts: Largest number of experts of any block in the model.
+        compute_units: Of the device: execution units of an Intel GPU, CL_DEVICE_MAX_COMPUTE_UNITS elsewhere.
+        fetch: How a pool group takes its next task; ``stride`` is for ablation.
+        groups: Work-groups of the pool, instead of compute_units * OVER_PROVISION.
+    """
+    if fetch not in ("ticket", "stride"):
+        raise InvalidInputError(f"fetch is {fetch!r}, it must be 'ticket' or 'stride'.")
+    count = compute_units * OVER_PROVISION if groups is None else groups
+    return KernelConfig(schedule=choose_schedule(balance, experts), fetch=fetch, groups=count)

@@ -1,0 +1,80 @@
+"""The only writer of the GPU plugin's custom-layer file: one entry for each operation type."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ov_moe.kernels.compose import read_source, source_hash
+from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.geometry import WorkSize
+from ov_moe.kernels.stages import STAGES, Stage
+
+
+def layer_element(stage: Stage, config: KernelConfig, size: WorkSize) -> ElementTree.Element:
+    """The <CustomLayer> of one stage.
+
+    Inputs take format ANY: no reorder at run time, weights are not copied. The output is BFYX.
+    """
+    layer = ElementTree.Element("CustomLayer", name=stage.op_type, type="SimpleGPU", version="1")
+    kernel = ElementTree.SubElement(layer, "Kernel", entry=stage.entry)
+    for name in stage.sources:
+        ElementTree.SubElement(kernel, "Source", filename=name)
+    for name in stage.attributes:
+        ElementTree.SubElement(kernel, "Define", name=name.upper(), param=name, type="string")
+    for name, value in config.defines().items():
+        ElementTree.SubElement(kernel, "Define", name=name, default=value)
+    buffers = ElementTree.SubElement(layer, "Buffers")
+    for port in range(stage.inputs):
+        ElementTree.SubElement(
+            buffers,
+            "Tensor",
+            {"arg-index": str(port), "type": "input", "port-index": str(port), "format": "ANY"},
+        )
+    ElementTree.SubElement(
+        buffers,
+        "Tensor",
+        {"arg-index": str(stage.inputs), "type": "output", "port-index": "0", "format": "BFYX"},
+    )
+    ElementTree.SubElement(layer, "CompilerOptions", options="-cl-std=CL2.0")
+    ElementTree.SubElement(
+        layer,
+        "WorkSizes",
+        {"global": ",".join(map(str, size.global_size)), "local": f"{size.local_size},1,1"},
+    )
+    return layer
+
+
+def write_layers(folder: Path, config: KernelConfig, sizes: Mapping[str, WorkSize]) -> Path:
+    """Write the custom-layer file and the sources beside it; returns the file's path.
+
+    Args:
+        folder: A cache folder; a sub-folder named by the content is made, whole or not at all.
+        config: The kernel configuration.
+        sizes: Work size by operation type.
+    """
+    layers = [layer_element(stage, config, sizes[stage.op_type]) for stage in STAGES]
+    geometry = "-".join("x".join(map(str, sizes[stage.op_type].groups)) for stage in STAGES)
+    target = folder / f"{source_hash(config)}-{geometry}"
+    if not target.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=folder))
+        for name in sorted({name for stage in STAGES for name in stage.sources}):
+            (draft / name).write_text(read_source(name), encoding="utf-8")
+        # One entry behind another, without a common root: so the plugin reads it.
+        (draft / "layers.xml").write_text("\n".join(map(_text, layers)), encoding="utf-8")
+        try:
+            os.rename(draft, target)
+        except OSError:  # another process was first: its content is the same
+            for file in draft.iterdir():
+                file.unlink()
+            draft.rmdir()
+    return target / "layers.xml"
+
+
+def _text(element: ElementTree.Element) -> str:
+    ElementTree.indent(element)
+    return ElementTree.tostring(element, encoding="unicode")

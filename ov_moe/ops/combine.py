@@ -1,0 +1,25 @@
+"""MoECombine: rows of d -> tokens, weighted and summed in slot order."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ov_moe.kernels.stages import COMBINE
+from ov_moe.ops.base import Attribute, MoEOp
+
+
+class MoECombine(MoEOp):
+    """d [R, H, 1, 1], plan, top-k weights [TM, k, 1, 1] -> y [TM, H, 1, 1]; absent tokens are not written."""
+
+    stage = COMBINE
+    defaults: ClassVar[dict[str, Attribute]] = {"hidden": 1}
+
+    def check_inputs(self) -> None:
+        """Shapes and types against the attributes."""
+        self.check(0, "d", [self.layout.max_rows, self.number("hidden"), 1, 1])
+        self.check_plan()
+        self.check(2, "top-k weights", [self.number("max_tokens"), self.number("top_k"), 1, 1])
+
+    def output_shape(self) -> list[int]:
+        """[TM, H, 1, 1]."""
+        return [self.number("max_tokens"), self.number("hidden"), 1, 1]

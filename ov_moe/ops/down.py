@@ -1,0 +1,26 @@
+"""MoEDown: rows of h -> rows of d, each by its expert's down projection."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ov_moe.kernels.stages import DOWN
+from ov_moe.ops.base import Attribute, MoEOp, projection_defaults
+
+
+class MoEDown(MoEOp):
+    """h [R, I, 1, 1], plan, down (weights [E, H, I], scales, zero points) -> d [R, H, 1, 1]."""
+
+    stage = DOWN
+    defaults: ClassVar[dict[str, Attribute]] = {"hidden": 1, "intermediate": 1, **projection_defaults("down")}
+
+    def check_inputs(self) -> None:
+        """Shapes and types against the attributes."""
+        hidden, intermediate = self.number("hidden"), self.number("intermediate")
+        self.check(0, "h", [self.layout.max_rows, intermediate, 1, 1])
+        self.check_plan()
+        self.check_projection("down", 2, hidden, intermediate)
+
+    def output_shape(self) -> list[int]:
+        """[R, H, 1, 1]."""
+        return [self.layout.max_rows, self.number("hidden"), 1, 1]

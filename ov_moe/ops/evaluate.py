@@ -1,0 +1,66 @@
+"""Computes a stage on the host: with the kernels where OpenCL shows a device, else in NumPy."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ov_moe import reference
+from ov_moe.devices.opencl import OpenCLDevice, default_device
+from ov_moe.errors import DeviceError, InvalidInputError
+from ov_moe.kernels.config import choose_config
+from ov_moe.kernels.stages import ROUTE, Stage
+from ov_moe.ops import numpy_stages
+from ov_moe.spec import Balance
+
+logger = logging.getLogger("ov_moe")
+EVALUATE_VARIABLE = "OV_MOE_EVALUATE"
+
+
+@functools.cache
+def evaluation_device() -> OpenCLDevice | None:
+    """The OpenCL device that ``evaluate`` uses, or None for NumPy.
+
+    OV_MOE_EVALUATE = ``opencl`` or ``numpy`` decides; without it, OpenCL where there is a device.
+
+    Raises:
+        DeviceError: ``opencl`` was asked for and there is no device.
+        InvalidInputError: The variable holds another word.
+    """
+    wish = os.environ.get(EVALUATE_VARIABLE, "auto")
+    if wish not in ("auto", "opencl", "numpy"):
+        raise InvalidInputError(f"{EVALUATE_VARIABLE} is {wish!r}, it must be 'auto', 'opencl' or 'numpy'.")
+    if wish == "numpy":
+        return None
+    try:
+        return default_device()
+    except DeviceError as error:
+        if wish == "opencl":
+            raise
+        logger.warning("MoE blocks on the CPU are computed in NumPy: %s", error)
+        return None
+
+
+def evaluate_stage(
+    stage: Stage,
+    attributes: Mapping[str, int | str],
+    inputs: Sequence[npt.NDArray[Any]],
+    output: npt.NDArray[Any],
+) -> None:
+    """Compute one stage into ``output``; raises InvalidInputError for ids out of range."""
+    if stage is ROUTE:
+        ids = inputs[0].reshape(inputs[0].shape[:2])
+        reference.check_ids(cast("npt.NDArray[np.integer]", ids), int(attributes["experts"]))
+    device = evaluation_device()
+    units = device.compute_units if device else 1
+    config = choose_config(cast(Balance, attributes["balance"]), int(attributes["experts"]), units)
+    if device:
+        device.run(stage, config, attributes, inputs, output)
+    else:
+        numpy_stages.STAGES[stage.op_type](attributes, inputs, output, config)

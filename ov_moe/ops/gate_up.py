@@ -1,0 +1,35 @@
+"""MoEGateUp: tokens -> silu(gate) * up of each expert's rows."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ov_moe.kernels.stages import GATE_UP
+from ov_moe.ops.base import Attribute, MoEOp, projection_defaults
+
+
+class MoEGateUp(MoEOp):
+    """x [TM, H, 1, 1], plan, gate and up (weights, scales, zero points each) -> h [R, I, 1, 1].
+
+    Weights are [E, I, H]: f16 or f32, i8, or u8 (u8 itself, or 4-bit values two to a byte).
+    """
+
+    stage = GATE_UP
+    defaults: ClassVar[dict[str, Attribute]] = {
+        "hidden": 1,
+        "intermediate": 1,
+        **projection_defaults("gate"),
+        **projection_defaults("up"),
+    }
+
+    def check_inputs(self) -> None:
+        """Shapes and types against the attributes."""
+        hidden, intermediate = self.number("hidden"), self.number("intermediate")
+        self.check(0, "x", [self.number("max_tokens"), hidden, 1, 1])
+        self.check_plan()
+        self.check_projection("gate", 2, intermediate, hidden)
+        self.check_projection("up", 5, intermediate, hidden)
+
+    def output_shape(self) -> list[int]:
+        """[R, I, 1, 1]."""
+        return [self.layout.max_rows, self.number("intermediate"), 1, 1]

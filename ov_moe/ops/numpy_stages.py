@@ -1,0 +1,98 @@
+"""The four stages in NumPy, for machines without any OpenCL device: right, in float64, and slow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ov_moe import reference
+from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.plan import PlanLayout, PlanView
+from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE
+from ov_moe.spec import Precision, ProjectionSpec
+
+Attributes = Mapping[str, int | str]
+Tensor = npt.NDArray[Any]
+
+
+def _plan(attributes: Attributes, plan: Tensor) -> PlanView:
+    sizes = (int(attributes[name]) for name in ("experts", "top_k", "max_tokens"))
+    return PlanLayout(*sizes).view(plan.reshape(-1))
+
+
+def _weights(attributes: Attributes, name: str, n: int, k: int, stored: Sequence[Tensor], expert: int) -> Tensor:
+    """One expert's weights [N, K] in float64 from the three inputs of a projection."""
+    kind, group = str(attributes[f"{name}_format"]), int(attributes[f"{name}_group"])
+    zero = attributes[f"{name}_zero"] != "none"
+    precision = cast(Precision, "f32" if kind == "float" else kind)
+    spec = ProjectionSpec(precision, n, k, group, zero)
+    experts = int(attributes["experts"])
+    values = stored[0].reshape(experts, -1)[expert]
+    if not group:
+        return cast(Tensor, reference.dequantize(spec, values)[0])
+    scale = stored[1].reshape(experts, -1)[expert]
+    zeros = None
+    if zero and precision in ("u4", "i4"):  # packed over all experts: an expert may start inside a byte
+        flat = reference.unpack_nibbles(stored[2], False, experts * scale.size).reshape(experts, -1)[expert]
+        padded = np.append(flat, [0] * (flat.size % 2)).astype(np.uint8)
+        zeros = padded[0::2] | padded[1::2] << 4
+    elif zero:
+        zeros = stored[2].reshape(experts, -1)[expert]
+    return cast(Tensor, reference.dequantize(spec, values, scale, zeros)[0])
+
+
+def _active(plan: PlanView) -> list[int]:
+    return [int(expert) for expert in np.flatnonzero(np.diff(plan.row_offset))]
+
+
+def route(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, config: KernelConfig) -> None:
+    """Ids -> plan."""
+    ids = inputs[0].reshape(inputs[0].shape[:2])
+    output[...] = reference.plan(ids, int(attributes["experts"]), config.tile_m).reshape(output.shape)
+
+
+def gate_up(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, config: KernelConfig) -> None:
+    """x, plan, gate, up -> h."""
+    plan = _plan(attributes, inputs[1])
+    hidden, intermediate = int(attributes["hidden"]), int(attributes["intermediate"])
+    tokens = plan.pair_of_row // int(attributes["top_k"])
+    x, h = inputs[0].reshape(-1, hidden), output.reshape(-1, intermediate)
+    for expert in _active(plan):
+        rows = slice(plan.row_offset[expert], plan.row_offset[expert + 1])
+        gate = _weights(attributes, "gate", intermediate, hidden, inputs[2:5], expert)
+        up = _weights(attributes, "up", intermediate, hidden, inputs[5:8], expert)
+        x_rows = x[tokens[rows]].astype(np.float64)
+        h[rows] = reference.swiglu(x_rows @ gate.T, x_rows @ up.T)
+
+
+def down(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, config: KernelConfig) -> None:
+    """h, plan, down -> d."""
+    plan = _plan(attributes, inputs[1])
+    hidden, intermediate = int(attributes["hidden"]), int(attributes["intermediate"])
+    h, d = inputs[0].reshape(-1, intermediate), output.reshape(-1, hidden)
+    for expert in _active(plan):
+        rows = slice(plan.row_offset[expert], plan.row_offset[expert + 1])
+        d[rows] = h[rows].astype(np.float64) @ _weights(attributes, "down", hidden, intermediate, inputs[2:5], expert).T
+
+
+def combine(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, config: KernelConfig) -> None:
+    """d, plan, top-k weights -> y."""
+    plan, hidden, top_k = _plan(attributes, inputs[1]), int(attributes["hidden"]), int(attributes["top_k"])
+    d, y = inputs[0].reshape(-1, hidden), output.reshape(-1, hidden)
+    rows = plan.row_of_pair.reshape(-1, top_k)
+    weights = inputs[2].reshape(-1, top_k)[: plan.tokens].astype(np.float64)
+    y[: plan.tokens] = 0
+    for slot in range(top_k):
+        some = np.flatnonzero(rows[:, slot] >= 0)
+        y[some] += (weights[some, slot, None] * d[rows[some, slot]]).astype(y.dtype)
+
+
+STAGES: dict[str, Callable[[Attributes, Sequence[Tensor], Tensor, KernelConfig], None]] = {
+    ROUTE.op_type: route,
+    GATE_UP.op_type: gate_up,
+    DOWN.op_type: down,
+    COMBINE.op_type: combine,
+}

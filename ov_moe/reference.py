@@ -1,0 +1,142 @@
+"""The float64 NumPy oracle: the plan, weight decompression, and the MoE block; it defines what is right."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.plan import (
+    ID_ABSENT,
+    ID_PADDING,
+    LIVE_ROWS,
+    ROW_INVALID,
+    ROW_NONE,
+    TICKET_DOWN,
+    TICKET_GATE_UP,
+    TILES,
+    TOKENS,
+    PlanLayout,
+)
+from ov_moe.spec import ProjectionSpec
+
+Array = npt.NDArray[np.float64]
+
+
+def plan(ids: npt.NDArray[np.integer], experts: int, tile_m: int) -> npt.NDArray[np.int32]:
+    """The plan of top-k ids [max_tokens, top_k]: rows ordered by expert, then by pair.
+
+    Returns an i32 array of PlanLayout.size elements; elements that Route leaves alone are 0.
+    """
+    layout = PlanLayout(experts, ids.shape[1], ids.shape[0])
+    present = np.flatnonzero((ids != ID_ABSENT).any(axis=1))
+    tokens = int(present[-1]) + 1 if present.size else 0
+    flat = ids[:tokens].reshape(-1)
+    routed = (flat >= 0) & (flat < experts)
+    pairs = np.flatnonzero(routed)
+    pairs = pairs[np.argsort(flat[pairs], kind="stable")]
+    counts = np.bincount(flat[pairs], minlength=experts)
+    tiles = -(-counts // tile_m)
+
+    result = np.zeros(layout.size, np.int32)
+    result[[TOKENS, LIVE_ROWS, TILES]] = tokens, pairs.size, tiles.sum()
+    result[[TICKET_GATE_UP, TICKET_DOWN]] = 0
+    result[layout.row_offset + 1 : layout.row_offset + 1 + experts] = np.cumsum(counts)
+    result[layout.tile_offset + 1 : layout.tile_offset + 1 + experts] = np.cumsum(tiles)
+    result[layout.pair_of_row : layout.pair_of_row + pairs.size] = pairs
+    row_of_pair = np.where((flat == ID_PADDING) | (flat == ID_ABSENT), ROW_NONE, ROW_INVALID)
+    row_of_pair[pairs] = np.arange(pairs.size)
+    result[layout.row_of_pair : layout.row_of_pair + flat.size] = row_of_pair
+    return result
+
+
+def unpack_nibbles(packed: npt.NDArray[np.uint8], signed: bool, count: int) -> npt.NDArray[np.int64]:
+    """Flat 4-bit values, low nibble first, from bytes: ``count`` of them, two's complement if ``signed``."""
+    flat = packed.reshape(-1)
+    values = np.stack([flat & 15, flat >> 4], axis=1).reshape(-1)[:count].astype(np.int64)
+    if signed:
+        values = np.where(values > 7, values - 16, values)
+    return values
+
+
+def dequantize(
+    spec: ProjectionSpec,
+    values: npt.NDArray[np.generic],
+    scale: npt.NDArray[np.floating] | None = None,
+    zero_point: npt.NDArray[np.generic] | None = None,
+) -> Array:
+    """Weights [E, N, K] in float64 from what is stored: (q - zero point) * scale for each group along K.
+
+    Args:
+        spec: How the weights are stored.
+        values: Stored weights; 4-bit ones as u8, two to a byte, flat.
+        scale: E * N * groups scales in any shape, or None for f16 and f32 weights.
+        zero_point: As many zero points, 4-bit ones packed like the weights, or None.
+    """
+    if spec.group_size == 0:
+        return values.reshape(-1, spec.n, spec.k).astype(np.float64)
+    assert scale is not None
+    four_bit, signed = spec.precision in ("u4", "i4"), spec.precision in ("i4", "i8")
+
+    def integers(stored: npt.NDArray[np.generic], count: int) -> npt.NDArray[np.int64]:
+        if four_bit:
+            return unpack_nibbles(stored.view(np.uint8), signed, count)
+        return stored.reshape(-1).astype(np.int64)
+
+    count = scale.size * spec.group_size
+    grouped = integers(values, count).reshape(-1, spec.group_size)
+    if zero_point is not None:
+        grouped = grouped - integers(zero_point, scale.size).reshape(-1, 1)
+    dense = grouped.astype(np.float64) * scale.reshape(-1, 1).astype(np.float64)
+    return dense.reshape(-1, spec.n, spec.k)
+
+
+def swiglu(gate: Array, up: Array) -> Array:
+    """silu(gate) * up, elementwise."""
+    with np.errstate(over="ignore"):
+        return gate / (1.0 + np.exp(-gate)) * up
+
+
+def moe(
+    x: npt.NDArray[np.floating],
+    ids: npt.NDArray[np.integer],
+    topk_weights: npt.NDArray[np.floating],
+    gate: Array,
+    up: Array,
+    down: Array,
+) -> Array:
+    """The MoE block in float64: y[t] = sum over slots of weight * down(silu(gate(x[t])) * up(x[t])).
+
+    Args:
+        x: Tokens [T, H].
+        ids: Top-k expert ids [T, k]; -1 is padding and contributes nothing.
+        topk_weights: [T, k].
+        gate: [E, I, H].
+        up: [E, I, H].
+        down: [E, H, I].
+
+    Returns:
+        y [T, H].
+
+    Raises:
+        InvalidInputError: An id is neither -1 nor the index of an expert.
+    """
+    check_ids(ids, gate.shape[0])
+    y = np.zeros(x.shape, np.float64)
+    for expert in np.unique(ids[ids >= 0]):
+        token, slot = np.nonzero(ids == expert)
+        rows = x[token].astype(np.float64)
+        hidden = swiglu(rows @ gate[expert].T, rows @ up[expert].T)
+        np.add.at(y, token, (hidden @ down[expert].T) * topk_weights[token, slot][:, None])
+    return y
+
+
+def check_ids(ids: npt.NDArray[np.integer], experts: int) -> None:
+    """Raise InvalidInputError, naming the first place, unless every id is padding or an expert's index."""
+    wrong = np.argwhere((ids >= experts) | (ids < ID_ABSENT))
+    if wrong.size:
+        token, slot = (int(i) for i in wrong[0])
+        raise InvalidInputError(
+            f"top-k id {int(ids[token, slot])} of token {token}, slot {slot} is out of range: "
+            f"it must be -1 (padding) or 0 to {experts - 1}."
+        )

@@ -1,0 +1,81 @@
+"""What ``optimize`` found, rewrote and left alone; printed, it is a table."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class RewrittenBlock:
+    """A block that now runs on ov-moe's operations.
+
+    Attributes:
+        name: Friendly name of the block's last node, which its replacement carries on.
+        experts: E.
+        top_k: k.
+        hidden: H.
+        intermediate: I.
+        precision: Stored weights of ``gate``, ``up`` and ``down``, e.g. ``u4 g32 asym``.
+    """
+
+    name: str
+    experts: int
+    top_k: int
+    hidden: int
+    intermediate: int
+    precision: dict[str, str]
+
+
+@dataclass(frozen=True)
+class SkippedBlock:
+    """A region that looks like a MoE block and was left as it was.
+
+    Attributes:
+        name: Friendly name of the region's last node.
+        reason: One sentence: the node, and the first condition that failed.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of ``optimize``.
+
+    Attributes:
+        rewritten: The blocks that were replaced, in the model's order.
+        skipped: The blocks that were left alone, each with its reason.
+        balance: The switch as it was given.
+        max_tokens: Tokens that the blocks' buffers have room for.
+    """
+
+    rewritten: tuple[RewrittenBlock, ...]
+    skipped: tuple[SkippedBlock, ...]
+    balance: str
+    max_tokens: int
+
+    def table(self) -> Table:
+        """The report as a table for a rich console."""
+        title = (
+            f"{len(self.rewritten)} MoE blocks rewritten, {len(self.skipped)} left alone "
+            f"(balance {self.balance}, room for {self.max_tokens} tokens at a time)"
+        )
+        table = Table(title=title, title_justify="left")
+        for column in ("block", "experts", "top-k", "hidden", "intermediate", "gate / up / down"):
+            table.add_column(column, overflow="fold")
+        for block in self.rewritten:
+            sizes = (block.experts, block.top_k, block.hidden, block.intermediate)
+            table.add_row(block.name, *map(str, sizes), " / ".join(block.precision.values()))
+        for region in self.skipped:
+            table.add_row(region.name, "", "", "", "", f"left alone: {region.reason}")
+        return table
+
+    def __str__(self) -> str:
+        out = io.StringIO()
+        Console(file=out, width=140).print(self.table())
+        return out.getvalue().rstrip()

@@ -1,0 +1,44 @@
+"""Frozen descriptions that the layers hand to each other; nothing here imports another module of the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["f32", "f16", "u8", "i8", "u4", "i4"]
+Schedule = Literal["grid", "pool"]
+Fetch = Literal["ticket", "stride"]
+Balance = Literal["auto", "on", "off"]
+Activation = Literal["swiglu"]
+
+
+@dataclass(frozen=True)
+class ProjectionSpec:
+    """How the weights [E, N, K] of one projection are stored.
+
+    Attributes:
+        precision: Element type of the stored weights.
+        n: Output features (rows of an expert's matrix).
+        k: Input features (the contracted axis, contiguous in memory).
+        group_size: Elements of K that share one scale; equal to ``k`` for one scale a channel and 0 where
+            there is no scale (f16 and f32).
+        zero_point: Whether a zero point of the weights' own element type is subtracted before scaling.
+    """
+
+    precision: Precision
+    n: int
+    k: int
+    group_size: int = 0
+    zero_point: bool = False
+
+    @property
+    def groups(self) -> int:
+        """Number of scales along K (0 where there is none)."""
+        return self.k // self.group_size if self.group_size else 0
+
+    def label(self) -> str:
+        """A short name for reports, e.g. ``u4 g32 asym``."""
+        if not self.group_size:
+            return self.precision
+        group = "channel" if self.group_size == self.k else f"g{self.group_size}"
+        return f"{self.precision} {group} {'asym' if self.zero_point else 'sym'}"

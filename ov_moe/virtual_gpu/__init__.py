@@ -1,0 +1,89 @@
+"""A virtual Intel GPU: the released OpenVINO GPU plugin, run on Intel's OpenCL runtime for CPUs.
+
+It shows what the plugin does (results, program builds, launches, memory, waits), never how fast a GPU would be.
+Environment: OV_MOE_VGPU_CACHE names the folder of built programs (empty: none), OV_MOE_VGPU_FAST_BUILD=0 builds the
+plugin's own kernels with optimisation too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+
+from ov_moe.devices import intel_cpu_runtime
+from ov_moe.errors import DeviceError
+from ov_moe.virtual_gpu import build, counters
+from ov_moe.virtual_gpu.counters import Allocation, Build, Counters, Launch
+
+__all__ = ["Allocation", "Build", "Counters", "Launch", "reset", "running", "snapshot", "start"]
+
+_state: dict[str, ctypes.CDLL] = {}
+_starting = threading.Lock()
+
+
+def start() -> None:
+    """Make a virtual GPU visible to OpenVINO in this process; call it before `import openvino`. Twice is once.
+
+    Raises DeviceError when openvino is already imported, off Linux x86-64, when Intel's OpenCL CPU runtime is not
+    installed, and when no C compiler is found or it fails.
+    """
+    with _starting:
+        if not _state:
+            _start()
+
+
+def _start() -> None:
+    runtime = intel_cpu_runtime.find()
+    if "openvino" in sys.modules or intel_cpu_runtime.mapped_libraries("libopenvino.so"):
+        raise DeviceError(
+            "The virtual GPU has to start before openvino: call start() before `import openvino`."
+        )
+    cache = intel_cpu_runtime.cache_folder() / "virtual_gpu"
+    library = build.library(cache)
+    intel_cpu_runtime.preload()
+    intel_cpu_runtime.write_icd_file(library.with_name("virtual_gpu.icd"), library)
+    os.environ["OV_MOE_VGPU_RUNTIME"] = str(runtime.runtime)
+    os.environ["OCL_ICD_VENDORS"] = str(library.parent)
+    programs = os.environ.setdefault("OV_MOE_VGPU_CACHE", str(cache / "programs"))
+    if programs:
+        os.makedirs(programs, exist_ok=True)
+    try:
+        interposer = ctypes.CDLL(str(library))
+        # The plugin binds to the first libOpenCL.so.1 in the process.
+        ctypes.CDLL(str(runtime.loader), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise DeviceError(f"The virtual GPU did not load: {error}.") from error
+    interposer.ov_moe_vgpu_snapshot.restype = ctypes.c_void_p
+    interposer.ov_moe_vgpu_free.argtypes = [ctypes.c_void_p]
+    interposer.ov_moe_vgpu_free.restype = None
+    interposer.ov_moe_vgpu_reset.restype = None
+    _state["interposer"] = interposer
+
+
+def running() -> bool:
+    """Whether `start()` has succeeded in this process."""
+    return bool(_state)
+
+
+def _interposer() -> ctypes.CDLL:
+    try:
+        return _state["interposer"]
+    except KeyError:
+        raise DeviceError("The virtual GPU is not running in this process; call start() first.") from None
+
+
+def snapshot() -> Counters:
+    """What was counted since the last `reset()`. Raises DeviceError when the virtual GPU is not running."""
+    interposer = _interposer()
+    text = interposer.ov_moe_vgpu_snapshot()
+    try:
+        return counters.parse(ctypes.string_at(text))
+    finally:
+        interposer.ov_moe_vgpu_free(text)
+
+
+def reset() -> None:
+    """Set the counters to zero; bytes that are alive stay counted as such. Raises DeviceError as `snapshot` does."""
+    _interposer().ov_moe_vgpu_reset()

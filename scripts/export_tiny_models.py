@@ -1,0 +1,400 @@
+"""Exports tiny Mixture-of-Experts language models with random weights as OpenVINO IRs, for demos and tests.
+
+The weights come from a seed and nothing is downloaded; no tokenizer is written. It needs PyTorch,
+optimum-intel and NNCF: ``pip install "ov-moe[optimum]"``. ``--help`` lists the options.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+MODEL_FILE = "openvino_model.xml"
+
+
+class Precision(str, Enum):
+    """How the weights are stored."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """The sizes that every architecture understands; all are counts of elements, heads, layers or tokens.
+
+    Attributes:
+        experts: Experts in each layer (E).
+        top_k: Experts that serve one token (k).
+        layers: Decoder layers, each with one block of experts.
+        hidden: Features of a token (H).
+        intermediate: Features inside one expert (I).
+        heads: Attention heads.
+        kv_heads: Heads of the key-value cache.
+        head_dim: Features of one head.
+        vocab: Number of tokens known to the model (V).
+        initializer_range: Standard deviation of the random weights; 0.2 sets the logits clearly apart.
+    """
+
+    experts: int
+    top_k: int
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    initializer_range: float
+
+    def __post_init__(self) -> None:
+        counts = {name: value for name, value in asdict(self).items() if name != "initializer_range"}
+        for name, value in counts.items():
+            if value < 1:
+                raise InvalidInputError(f"{name} must be at least 1, not {value}.")
+        if self.top_k > self.experts:
+            raise InvalidInputError(f"top_k is {self.top_k}, but there are only {self.experts} experts.")
+        if self.heads % self.kv_heads:
+            raise InvalidInputError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads}).")
+        if self.head_dim % 2:
+            raise InvalidInputError(f"head_dim must be even for rotary positions, not {self.head_dim}.")
+        if not 0 < self.initializer_range < float("inf"):
+            raise InvalidInputError(
+                f"initializer_range must be positive and finite, not {self.initializer_range}."
+            )
+
+
+def _common(tiny: TinyModel) -> dict[str, Any]:
+    """What the configurations of all architectures call by the same names."""
+    return {
+        "hidden_size": tiny.hidden,
+        "num_hidden_layers": tiny.layers,
+        "num_attention_heads": tiny.heads,
+        "num_key_value_heads": tiny.kv_heads,
+        "head_dim": tiny.head_dim,
+        "num_experts_per_tok": tiny.top_k,
+        "vocab_size": tiny.vocab,
+        "max_position_embeddings": 4096,
+        "initializer_range": tiny.initializer_range,
+        "tie_word_embeddings": False,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+
+
+def _qwen3_moe(tiny: TinyModel) -> Any:
+    from transformers import Qwen3MoeConfig
+
+    return Qwen3MoeConfig(
+        num_experts=tiny.experts,
+        moe_intermediate_size=tiny.intermediate,
+        intermediate_size=2 * tiny.hidden,
+        norm_topk_prob=True,
+        **_common(tiny),
+    )
+
+
+def _mixtral(tiny: TinyModel) -> Any:
+    from transformers import MixtralConfig
+
+    return MixtralConfig(
+        num_local_experts=tiny.experts,
+        intermediate_size=tiny.intermediate,
+        sliding_window=None,
+        **_common(tiny),
+    )
+
+
+# A new architecture is one entry here: its name and what makes a transformers configuration of the sizes.
+ARCHITECTURES: dict[str, Callable[[TinyModel], Any]] = {
+    "qwen3_moe": _qwen3_moe,
+    "mixtral": _mixtral,
+}
+
+
+def check_extra() -> None:
+    """Raises DeviceError when one of the packages of the ``optimum`` extra is not installed."""
+    missing = []
+    for module in ("torch", "transformers", "optimum.intel", "nncf"):
+        try:
+            found = importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:  # the parent package of a dotted name
+            found = False
+        if not found:
+            missing.append(module)
+    if missing:
+        raise DeviceError(
+            f"Exporting a model needs {', '.join(missing)}, not installed here: "
+            'run pip install "ov-moe[optimum]".'
+        )
+
+
+def export_ir(architecture: str, tiny: TinyModel, seed: int, folder: Path) -> ov.Model:
+    """Exports one random model with f32 weights and writes its configuration files.
+
+    Args:
+        architecture: A name in ARCHITECTURES.
+        tiny: The sizes of the model.
+        seed: Seed of the weights.
+        folder: Where config.json and generation_config.json are written (and nothing else).
+
+    Returns:
+        The stateful model: input_ids, attention_mask and position_ids i64 [B,S], beam_idx i32 [B] ->
+        logits f32 [B,S,V].
+    """
+    import torch
+    from optimum.exporters.openvino import export_from_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = ARCHITECTURES[architecture](tiny)
+    source = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with tempfile.TemporaryDirectory() as raw:
+        export_from_model(source, raw, task="text-generation-with-past", stateful=True)
+        for name in ("config.json", "generation_config.json"):
+            shutil.copyfile(Path(raw) / name, folder / name)
+        return _read(Path(raw) / MODEL_FILE)
+
+
+def _read(path: Path) -> ov.Model:
+    """Reads an IR into memory of its own, so that the files may go away."""
+    import openvino as ov
+
+    core = ov.Core()
+    core.set_property({"ENABLE_MMAP": False})
+    return core.read_model(path)
+
+
+def _weight(node: ov.Node) -> ov.Node:
+    """What feeds port 1 of ``node``, behind the Convert of f16 weights."""
+    weight = node.input_value(1).get_node()
+    return weight.input_value(0).get_node() if weight.get_type_name() == "Convert" else weight
+
+
+def _weighted_nodes(model: ov.Model) -> tuple[list[ov.Node], list[ov.Node]]:
+    """The operations that hold weights: those of the experts (matrices [E,N,K]) and all others."""
+    experts: list[ov.Node] = []
+    others: list[ov.Node] = []
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in ("MatMul", "Gather", "Convolution", "GroupConvolution"):
+            weight = _weight(node)
+            rank = len(weight.get_output_partial_shape(0)) if weight.get_type_name() == "Constant" else 0
+            (experts if node.get_type_name() == "MatMul" and rank == 3 else others).append(node)
+    return experts, others
+
+
+def halve_matrices(model: ov.Model) -> ov.Model:
+    """Stores the matrices [N,K] outside the experts in f16, all other constants as they are in f32.
+
+    This comes before quantization: ``save_model(compress_to_fp16=True)`` leaves a quantized model in f32. On
+    an f32 model it halves every constant, so all but the matrices outside the experts are put back.
+
+    Args:
+        model: A model with f32 weights.
+
+    Returns:
+        A new model.
+    """
+    import openvino as ov
+    from openvino.utils import replace_node
+
+    constants = (node for node in model.get_ordered_ops() if node.get_type_name() == "Constant")
+    exact = {node.get_friendly_name(): node for node in constants}
+    with tempfile.TemporaryDirectory() as raw:
+        ov.save_model(model, Path(raw) / MODEL_FILE, compress_to_fp16=True)
+        halved = _read(Path(raw) / MODEL_FILE)
+    for node in halved.get_ordered_ops():
+        name = node.get_friendly_name()
+        if node.get_type_name() != "Convert" or name not in exact:
+            continue
+        shape = exact[name].get_output_shape(0)
+        if len(shape) != 2 or min(shape) == 1:
+            constant = ov.op.Constant(exact[name].data.copy())
+            constant.set_friendly_name(name)
+            replace_node(node, constant)
+    return halved
+
+
+def compress(
+    model: ov.Model, precision: Precision, *, only_experts: bool, symmetric: bool, group_size: int
+) -> ov.Model:
+    """Compresses the weights to int8 or int4; other precisions are a matter of how the model is saved.
+
+    Args:
+        model: A model whose experts have f32 weights.
+        precision: What the weights become; nothing happens here for fp32 and fp16.
+        only_experts: Leave everything but the matrices [E,N,K] of the experts as it is.
+        symmetric: No zero points.
+        group_size: Elements of K that share a scale in int4, or -1 for one scale a channel.
+
+    Raises:
+        InvalidInputError: ``only_experts`` is set and no expert matrices are in the model.
+    """
+    if precision not in (Precision.INT8, Precision.INT4):
+        return model
+    import nncf
+
+    ignored = None
+    if only_experts:
+        experts, others = _weighted_nodes(model)
+        if not experts:
+            raise InvalidInputError(
+                "The exported model has no expert matrices [E,N,K], so that only_experts cannot be served."
+            )
+        ignored = nncf.IgnoredScope(names=[node.get_friendly_name() for node in others])
+    modes = nncf.CompressWeightsMode
+    if precision is Precision.INT8:
+        mode = modes.INT8_SYM if symmetric else modes.INT8_ASYM
+        return nncf.compress_weights(model, mode=mode, ignored_scope=ignored)
+    return nncf.compress_weights(
+        model,
+        mode=modes.INT4_SYM if symmetric else modes.INT4_ASYM,
+        group_size=group_size,
+        ratio=1.0,
+        ignored_scope=ignored,
+        # Otherwise the last layer gets 8 bits, and with only_experts that must not be the last expert matrix.
+        all_layers=only_experts,
+    )
+
+
+@contextmanager
+def whole_folder(target: Path, *, force: bool) -> Iterator[Path]:
+    """Yields an empty folder that becomes ``target`` when the block ends well, and vanishes otherwise.
+
+    Raises:
+        InvalidInputError: ``target`` exists and ``force`` is not set, or it holds no model to replace.
+    """
+    if target.exists() and not force:
+        raise InvalidInputError(f"{target} exists already: name another folder, or replace it with --force.")
+    if target.exists() and not (target / MODEL_FILE).is_file():
+        raise InvalidInputError(f"{target} holds no {MODEL_FILE}, so --force does not replace it.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        fresh, old = Path(temporary) / "new", Path(temporary) / "old"
+        fresh.mkdir()
+        yield fresh
+        if target.exists():
+            os.replace(target, old)
+        try:
+            os.replace(fresh, target)
+        except OSError:
+            if old.exists():
+                os.replace(old, target)
+            raise
+
+
+def _readme(architecture: str, options: dict[str, Any]) -> str:
+    """The page that says what the model is and by which command it was made."""
+    flags = []
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            flags.append(flag)
+        elif value is not False:
+            flags.append(f"{flag} {shlex.quote(str(value))}")
+    lines = [f"python scripts/export_tiny_models.py OUT --architecture {architecture}"]
+    for flag in flags:
+        if len(lines[-1]) + len(flag) > 96:
+            lines.append("   ")
+        lines[-1] += f" {flag}"
+    command = " \\\n".join(lines)
+    packages = ("openvino", "optimum-intel", "nncf", "torch", "transformers")
+    versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in packages)
+    return (
+        f"# A tiny {architecture} model\n\n"
+        "The weights are random: the model shows how Mixture-of-Experts blocks look and run, and its text\n"
+        "means nothing. There is no tokenizer: feed it token ids below the vocabulary size.\n\n"
+        f"Made by\n\n```\n{command}\n```\n\nwith {versions}.\n"
+    )
+
+
+def main(
+    output: Annotated[Path, typer.Argument(help="Folder to write; it appears whole or not at all.")],
+    *,
+    architecture: Annotated[str, typer.Option(help="One of: " + ", ".join(ARCHITECTURES))] = "qwen3_moe",
+    experts: Annotated[int, typer.Option(help="Experts in each layer.")] = 64,
+    top_k: Annotated[int, typer.Option(help="Experts that serve one token.")] = 8,
+    layers: Annotated[int, typer.Option(help="Decoder layers.")] = 2,
+    hidden: Annotated[int, typer.Option(help="Features of a token.")] = 128,
+    intermediate: Annotated[int, typer.Option(help="Features inside one expert.")] = 64,
+    heads: Annotated[int, typer.Option(help="Attention heads.")] = 2,
+    kv_heads: Annotated[int, typer.Option(help="Heads of the key-value cache.")] = 1,
+    head_dim: Annotated[int, typer.Option(help="Features of one head.")] = 32,
+    vocab: Annotated[int, typer.Option(help="Tokens in the vocabulary.")] = 256,
+    initializer_range: Annotated[float, typer.Option(help="Standard deviation of the weights.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+    precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.INT4,
+    only_experts: Annotated[
+        bool,
+        typer.Option("--only-experts", help="int8, int4: compress the experts alone, keep the rest f16."),
+    ] = False,
+    symmetric: Annotated[bool, typer.Option("--symmetric", help="int8, int4: no zero points.")] = False,
+    group_size: Annotated[int, typer.Option(help="int4: weights that share a scale; -1: a channel.")] = 32,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder when it exists.")] = False,
+) -> None:
+    """Exports one tiny Mixture-of-Experts model with random weights as an OpenVINO IR."""
+    options = dict(locals())
+    for name in ("output", "architecture", "force"):
+        del options[name]
+    options["precision"] = precision.value
+    try:
+        if architecture not in ARCHITECTURES:
+            raise InvalidInputError(f"{architecture} is not one of {', '.join(ARCHITECTURES)}.")
+        tiny = TinyModel(
+            experts, top_k, layers, hidden, intermediate, heads, kv_heads, head_dim, vocab, initializer_range
+        )
+        quantized = precision in (Precision.INT8, Precision.INT4)
+        if (only_experts or symmetric) and not quantized:
+            raise InvalidInputError(
+                f"--only-experts and --symmetric mean something for int8 and int4, not for {precision.value}."
+            )
+        contracted = {"hidden": hidden, "intermediate": intermediate}
+        if not only_experts:
+            contracted["heads x head_dim"] = heads * head_dim
+        if precision is Precision.INT4 and group_size != -1:
+            for name, size in contracted.items():
+                if group_size < 1 or size % group_size:
+                    raise InvalidInputError(
+                        f"group_size must divide {name} ({size}) or be -1, not {group_size}."
+                    )
+        check_extra()
+        with whole_folder(output.absolute(), force=force) as folder:
+            model = export_ir(architecture, tiny, seed, folder)
+            if only_experts:
+                model = halve_matrices(model)
+            model = compress(
+                model, precision, only_experts=only_experts, symmetric=symmetric, group_size=group_size
+            )
+            import openvino as ov
+
+            ov.save_model(model, folder / MODEL_FILE, compress_to_fp16=precision is Precision.FP16)
+            (folder / "README.md").write_text(_readme(architecture, options), encoding="utf-8")
+    except OvMoeError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    size = sum(path.stat().st_size for path in output.iterdir())
+    typer.echo(f"{output}: {size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,36 @@
+"""The known forms of a Mixture-of-Experts block; a new one is a file with a ``find`` and an entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import openvino as ov
+
+from . import tiled
+from .block import MoEBlock, Skipped
+
+Finder = Callable[[ov.Model], tuple[list[MoEBlock], list[Skipped]]]
+
+FAMILIES: tuple[Finder, ...] = (tiled.find,)
+
+
+def find_blocks(model: ov.Model) -> tuple[list[MoEBlock], list[Skipped]]:
+    """Finds every block that some family reads; the model is only read.
+
+    Args:
+        model: Any model; one without Mixture-of-Experts blocks gives two empty lists.
+
+    Returns:
+        The blocks, and the regions that no family reads, each once, with the reasons of all families that saw
+        it.
+    """
+    blocks: dict[str, MoEBlock] = {}
+    reasons: dict[str, list[str]] = {}
+    for find in FAMILIES:
+        found, skipped = find(model)
+        for block in found:
+            blocks.setdefault(block.name, block)
+        for region in skipped:
+            reasons.setdefault(region.name, []).append(region.reason)
+    left = [Skipped(name, "; ".join(dict.fromkeys(r))) for name, r in reasons.items() if name not in blocks]
+    return list(blocks.values()), left

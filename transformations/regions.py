@@ -1,0 +1,88 @@
+"""Where in a model a Mixture-of-Experts block may be: what is skipped with a reason, not in silence.
+
+A region is a batched MatMul with constant [E, N, K] weights whose result meets, before the next MatMul, a
+factor that comes from a TopK or a ScatterElementsUpdate. It is named by the ReduceSum behind that meeting,
+else by the TopK.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import openvino as ov
+
+WEIGHT_CHAIN = frozenset({"Convert", "Multiply", "Subtract", "Reshape", "Gather"})
+AFTER_DOWN = frozenset({"Add", "Convert", "Multiply", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+BEHIND_FACTORS = AFTER_DOWN | {
+    "Broadcast",
+    "Divide",
+    "GatherElements",
+    "ReduceSum",
+    "ScatterElementsUpdate",
+    "Slice",
+    "Softmax",
+}
+ROUTERS = ("TopK", "ScatterElementsUpdate")
+
+
+def regions(model: ov.Model) -> list[ov.Node]:
+    """The last node of each region (a ReduceSum, else a TopK or a scatter), in the order of the model."""
+    found: dict[str, ov.Node] = {}
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "MatMul" and _has_expert_weights(node):
+            for last in _last_nodes(node):
+                found.setdefault(last.get_name(), last)
+    return list(found.values())
+
+
+def _has_expert_weights(matmul: ov.Node) -> bool:
+    weights = matmul.input_value(1)
+    shape = weights.get_partial_shape()
+    if shape.rank.is_dynamic or len(shape) != 3 or shape.is_dynamic:
+        return False
+    node = weights.get_node()
+    while node.get_type_name() in WEIGHT_CHAIN:
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Constant")
+
+
+def _last_nodes(matmul: ov.Node) -> Iterator[ov.Node]:
+    """What ends the region of a down projection; nothing for a gate or an up projection."""
+    for node in _downstream(matmul):
+        if node.get_type_name() == "Multiply" and (router := _router(node)) is not None:
+            sums = (n for n in _downstream(node) if n.get_type_name() == "ReduceSum")
+            yield next(sums, router)
+            return
+
+
+def _downstream(start: ov.Node) -> Iterator[ov.Node]:
+    """Consumers, nearest first, through what may follow a down projection; ends at any other type."""
+    queue, seen = deque([start]), {start.get_name()}
+    while queue:
+        for output in queue.popleft().outputs():
+            for target in output.get_target_inputs():
+                node = target.get_node()
+                if node.get_name() in seen:
+                    continue
+                seen.add(node.get_name())
+                yield node
+                if node.get_type_name() in AFTER_DOWN:
+                    queue.append(node)
+
+
+def _router(multiply: ov.Node) -> ov.Node | None:
+    """The TopK behind a factor of ``multiply``, else the scatter, else nothing."""
+    queue, seen = deque([multiply]), {multiply.get_name()}
+    found: dict[str, ov.Node] = {}
+    while queue:
+        for value in queue.popleft().input_values():
+            node = value.get_node()
+            if node.get_name() in seen:
+                continue
+            seen.add(node.get_name())
+            if node.get_type_name() in ROUTERS:
+                found.setdefault(node.get_type_name(), node)
+            if node.get_type_name() in BEHIND_FACTORS:
+                queue.append(node)
+    return next((found[kind] for kind in ROUTERS if kind in found), None)

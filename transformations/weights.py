@@ -1,0 +1,153 @@
+"""Reads the decompression chain behind a weight input: which constants hold it and what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import openvino as ov
+from openvino.op import Constant
+
+from ov_moe.spec import Precision, ProjectionSpec
+
+from .not_matched import NotMatched
+from .walk import dims, element_type, expect
+
+FLOATS = ("f32", "f16")
+INTEGERS = ("u8", "i8", "u4", "i4")
+UNSIGNED = ("u8", "u4")
+
+
+@dataclass(frozen=True, eq=False)
+class ExpertWeights:
+    """The weights of one projection of all experts, as the model's own constants.
+
+    Compared by identity: ``==`` on OpenVINO nodes builds an Equal operation.
+
+    Attributes:
+        spec: Element type, N, K, group size and zero point.
+        values: [E, N, K], or [E, N, G, group] for grouped integers.
+        scale: f16 or f32 [E, N, 1] or [E, N, G, 1]; None for f16 and f32 weights.
+        zero_point: Element type of ``values``, shape of ``scale``; None when nothing is subtracted.
+    """
+
+    spec: ProjectionSpec
+    values: Constant
+    scale: Constant | None
+    zero_point: Constant | None
+
+    @property
+    def experts(self) -> int:
+        """E, the first dimension of the values."""
+        return int(self.values.shape[0])
+
+
+def read_weights(output: ov.Output) -> ExpertWeights:
+    """Reads what feeds a MatMul's weight input.
+
+    The chain is the one NNCF writes and optimum-intel exports carry: Constant -> Convert
+    [-> Subtract(Convert(zero point))] -> Multiply(scale) [-> Reshape] [-> Convert], or a float Constant
+    [-> Convert].
+
+    Args:
+        output: Static [E, N, K] floats, e.g. ``matmul.input_value(1)``.
+
+    Returns:
+        The constants of the chain and their description; nothing is copied or changed.
+
+    Raises:
+        NotMatched: Naming the first node that does not belong to such a chain, or a 4-bit row that would not
+            start at a byte (K and the group size must be even).
+    """
+    shape = dims(output)
+    if len(shape) != 3 or None in shape:
+        raise NotMatched(f"gives weights of shape {list(shape)}, not a static [E, N, K]", output.get_node())
+    experts, n, k = cast("tuple[int, int, int]", shape)
+    inner = _before_float_converts(output)
+    if inner.get_node().get_type_name() == "Constant":
+        return _floats(inner.get_node(), n, k)
+    if inner.get_node().get_type_name() == "Reshape":
+        inner = _before_float_converts(inner.get_node().input_value(0))
+    multiply = expect(inner, "Multiply", "the scaling of the weights")
+    stored, scale_output = _operands(multiply)
+    values, zero_point = _integers(stored)
+    scale = _before_float_converts(scale_output).get_node()
+    if scale.get_type_name() != "Constant" or element_type(scale.output(0)) not in FLOATS:
+        raise NotMatched("stands where the scale should be an f16 or f32 Constant", scale)
+    group_size = _group_size(values, experts, n, k)
+    for companion in (scale, zero_point):
+        if companion is not None and list(companion.shape) != [*values.shape[:-1], 1]:
+            raise NotMatched(
+                f"has shape {list(companion.shape)} beside values of shape {list(values.shape)}", companion
+            )
+    precision = cast(Precision, element_type(values.output(0)))
+    spec = ProjectionSpec(precision, n, k, group_size, zero_point is not None)
+    return ExpertWeights(spec, values, scale, zero_point)
+
+
+def _before_float_converts(output: ov.Output) -> ov.Output:
+    """The output in front of a chain of Converts to f16 or f32."""
+    while output.get_node().get_type_name() == "Convert" and element_type(output) in FLOATS:
+        output = output.get_node().input_value(0)
+    return output
+
+
+def _floats(values: Constant, n: int, k: int) -> ExpertWeights:
+    precision = element_type(values.output(0))
+    if precision in INTEGERS:
+        raise NotMatched(f"holds {precision} weights without a scale", values)
+    if precision not in FLOATS:
+        raise _unreadable(values)
+    return ExpertWeights(ProjectionSpec(cast(Precision, precision), n, k), values, None, None)
+
+
+def _operands(multiply: ov.Node) -> tuple[ov.Output, ov.Output]:
+    """(stored values, scale): the scale is the operand that is a float constant, else the second one."""
+    first, second = multiply.input_values()
+    bare = _before_float_converts(first).get_node()
+    if bare.get_type_name() == "Constant" and element_type(bare.output(0)) in FLOATS:
+        return second, first
+    return first, second
+
+
+def _integers(stored: ov.Output) -> tuple[Constant, Constant | None]:
+    """(values, zero point) behind the operand that is scaled."""
+    node = stored.get_node()
+    if node.get_type_name() != "Subtract":
+        return _converted(stored, "the stored weights"), None
+    values = _converted(node.input_value(0), "the stored weights")
+    zero_point = _converted(node.input_value(1), "the zero point")
+    weights_type, zero_type = element_type(values.output(0)), element_type(zero_point.output(0))
+    if zero_type != weights_type or weights_type not in UNSIGNED:
+        raise NotMatched(f"is a {zero_type} zero point of {weights_type} weights", zero_point)
+    return values, zero_point
+
+
+def _converted(output: ov.Output, role: str) -> Constant:
+    """The integer Constant in front of a Convert to f16 or f32."""
+    convert = expect(output, "Convert", f"the conversion of {role}")
+    if element_type(convert.output(0)) not in FLOATS:
+        raise NotMatched(f"converts {role} to {element_type(convert.output(0))}", convert)
+    found = expect(convert.input_value(0), "Constant", role)
+    if element_type(found.output(0)) not in INTEGERS:
+        raise _unreadable(found)
+    return found
+
+
+def _group_size(values: Constant, experts: int, n: int, k: int) -> int:
+    """Elements of K a scale; raises when the stored shape is neither [E, N, K] nor [E, N, G, group]."""
+    shape = [int(d) for d in values.shape]
+    per_channel = shape == [experts, n, k]
+    grouped = len(shape) == 4 and shape[:2] == [experts, n] and shape[2] * shape[3] == k
+    if not per_channel and not grouped:
+        raise NotMatched(f"holds shape {shape}, which is not [{experts}, {n}, {k}] nor its groups", values)
+    if element_type(values.output(0)) in ("u4", "i4") and shape[-1] % 2:
+        raise NotMatched(
+            f"has 4-bit rows or groups of {shape[-1]} elements, which do not fill whole bytes", values
+        )
+    return shape[-1]
+
+
+def _unreadable(values: Constant) -> NotMatched:
+    served = ", ".join(FLOATS + INTEGERS)
+    return NotMatched(f"holds {element_type(values.output(0))} weights; {served} are read", values)
