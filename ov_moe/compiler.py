@@ -17,6 +17,7 @@ from ov_moe.kernels.layer_xml import write_layers
 from ov_moe.kernels.stages import STAGES, Stage
 from ov_moe.ops.registry import register
 from ov_moe.spec import Balance, Fetch
+from ov_moe.transformations.operations import moe_operations
 
 _BY_TYPE: dict[str, Stage] = {stage.op_type: stage for stage in STAGES}
 _SIZES = ("experts", "top_k", "max_tokens", "hidden", "intermediate")
@@ -49,7 +50,7 @@ def compile_model(
         InvalidInputError: The model holds no ov-moe operation, or the config names its own CONFIG_FILE.
         DeviceError: The device is not served, or this machine lacks it.
     """
-    operations = [node for node in model.get_ops() if node.get_type_name() in _BY_TYPE]
+    operations = list(moe_operations(model))
     if not operations:
         raise InvalidInputError(
             "The model holds no ov-moe operation: call ov_moe.optimize(model) first, "

@@ -12,7 +12,7 @@ from ov_moe.report import Report, RewrittenBlock, SkippedBlock
 from ov_moe.spec import Balance
 from ov_moe.transformations.block import MoEBlock
 from ov_moe.transformations.families import find_blocks
-from ov_moe.transformations.rewrite import replace_block
+from ov_moe.transformations.rewrite import replace_blocks
 
 # Tokens the buffers have room for. Longer prompts are computed in chunks of this size.
 DEFAULT_MAX_TOKENS = 1024
@@ -41,8 +41,7 @@ def optimize(model: ov.Model, balance: Balance = "auto", *, max_tokens: int = DE
     if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or not 1 <= max_tokens <= 65536:
         raise InvalidInputError(f"max_tokens is {max_tokens!r}, it must be a whole number from 1 to 65536.")
     blocks, skipped = find_blocks(model)
-    for block in blocks:
-        replace_block(block, max_tokens, balance)
+    replace_blocks(blocks, max_tokens, balance)
     if blocks:
         model.validate_nodes_and_infer_types()
     return Report(

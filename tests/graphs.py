@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from openvino import opset15 as ops
 from ov_moe.spec import Precision
 
 Router = Literal["softmax", "softmax-nonorm", "sigmoid"]
+Edit = Callable[[ov.Model], None]
 Precisions = Precision | tuple[Precision, Precision, Precision]
 RANGES = {"u4": (0, 15), "i4": (-8, 7), "u8": (0, 255), "i8": (-128, 127)}
 
@@ -98,29 +99,25 @@ def moe_block_model(
     value = inputs["x"]
     weights: list[BlockWeights] = []
     precisions = (precision,) * 3 if isinstance(precision, str) else precision
-    sizes = ((intermediate, hidden), (intermediate, hidden), (hidden, intermediate))
+
+    def stored(which: int, n: int, k: int) -> RawWeights:
+        kind = precisions[which]
+        group = group_size if "4" in kind else group_size_8bit
+        return random_weights(rng, kind, experts=experts, n=n, k=k, group=group, symmetric=symmetric)
+
     for index in range(blocks):
-        raw = tuple(
-            random_weights(
-                rng,
-                p,
-                experts=experts,
-                n=n,
-                k=k,
-                group=group_size if "4" in p else group_size_8bit,
-                symmetric=symmetric,
-            )
-            for p, (n, k) in zip(precisions, sizes, strict=True)
+        gate, up, down = raw = (
+            stored(0, intermediate, hidden),
+            stored(1, intermediate, hidden),
+            stored(2, hidden, intermediate),
         )
         scores = None if topk_as_inputs else rng.standard_normal((experts, hidden), np.float32) / hidden**0.5
-        weights.append(BlockWeights(scores, *(r.dense() for r in raw), (raw[0], raw[1], raw[2])))
+        weights.append(BlockWeights(scores, gate.dense(), up.dense(), down.dense(), raw))
         x = value if topk_as_inputs else ops.reshape(value, [-1, hidden], special_zero=False)
         if scores is None:
             ids, factors = inputs["ids"], inputs["weights"]
         else:
-            ids, factors = _route(
-                f"blocks.{index}", x, scores, top_k=top_k, router=router, ids=inputs.get("ids")
-            )
+            ids, factors = _route(f"blocks.{index}", x, scores, top_k=top_k, router=router, ids=inputs.get("ids"))
         result = _experts(f"blocks.{index}", x, ids, factors, raw)
         if not topk_as_inputs:
             result = ops.reshape(result, ops.shape_of(value), special_zero=False)
@@ -156,14 +153,13 @@ def random_weights(
 
 def pack(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """4-bit integers to bytes, the first of two in the low nibble."""
-    nibbles = (values.reshape(-1).astype(np.int64) & 15).astype(np.uint8)
+    nibbles = np.bitwise_and(values.reshape(-1).astype(np.int64), 15).astype(np.uint8)
     nibbles = np.append(nibbles, np.zeros(nibbles.size % 2, np.uint8))
-    return nibbles[0::2] | (nibbles[1::2] << 4)
+    packed: NDArray[np.uint8] = nibbles[0::2] | nibbles[1::2] * np.uint8(16)
+    return packed
 
 
-def integer_constant(
-    values: NDArray[np.generic], precision: Precision, shape: Sequence[int]
-) -> ov.op.Constant:
+def integer_constant(values: NDArray[np.generic], precision: Precision, shape: Sequence[int]) -> ov.op.Constant:
     """A constant of u4, i4, u8 or i8 that owns its bytes."""
     if precision in ("u4", "i4"):
         packed = ov.Tensor(pack(values), ov.Shape(list(shape)), getattr(ov.Type, precision))
@@ -222,9 +218,7 @@ def _experts(name: str, x: ov.Node, ids: ov.Node, factors: ov.Node, raw: Sequenc
     def add(node: ov.Node, role: str) -> ov.Node:
         return _named(node, f"{name}/{role}")
 
-    gate_w, up_w, down_w = (
-        decompressed(r, f"{name}/{p}_w") for r, p in zip(raw, ("gate", "up", "down"), strict=True)
-    )
+    gate_w, up_w, down_w = (decompressed(r, f"{name}/{p}_w") for r, p in zip(raw, ("gate", "up", "down"), strict=True))
     tile = add(ops.tile(x, np.array([experts, 1])), "tile")
     tokens = add(ops.reshape(tile, [experts, -1, hidden], special_zero=False), "view")
     gate = add(ops.matmul(tokens, gate_w, False, True), "gate")
@@ -247,3 +241,46 @@ def _experts(name: str, x: ov.Node, ids: ov.Node, factors: ov.Node, raw: Sequenc
 def _named(node: ov.Node, name: str) -> ov.Node:
     node.set_friendly_name(name)
     return node
+
+
+def find_node(model: ov.Model, name: str) -> ov.Node:
+    """The node of this friendly name."""
+    return next(node for node in model.get_ops() if node.get_friendly_name() == name)
+
+
+def swap(role: str, make: Callable[[list[ov.Output]], ov.Node]) -> Edit:
+    """An edit that puts what ``make`` builds from the inputs of ``blocks.0/<role>`` in its place and name."""
+
+    def edit(model: ov.Model) -> None:
+        old = find_node(model, f"blocks.0/{role}")
+        new = make(old.input_values())
+        old.set_friendly_name("replaced")
+        _take_over(model, old, _named(new, f"blocks.0/{role}"))
+
+    return edit
+
+
+def insert_after(role: str, make: Callable[[ov.Output], ov.Node]) -> Edit:
+    """An edit that puts a node called ``extra`` between ``blocks.0/<role>`` and its readers."""
+
+    def edit(model: ov.Model) -> None:
+        old = find_node(model, f"blocks.0/{role}")
+        readers = old.output(0).get_target_inputs()
+        _take_over(model, old, _named(make(old.output(0)), "extra"), readers)
+
+    return edit
+
+
+def read_twice(role: str) -> Edit:
+    """An edit that makes ``blocks.0/<role>`` an output of the model too."""
+
+    def edit(model: ov.Model) -> None:
+        model.add_results([_named(ops.result(find_node(model, f"blocks.0/{role}")), "second reader")])
+
+    return edit
+
+
+def _take_over(model: ov.Model, old: ov.Node, new: ov.Node, readers: set[ov.Input] | None = None) -> None:
+    for reader in old.output(0).get_target_inputs() if readers is None else readers:
+        reader.replace_source_output(new.output(0))
+    model.validate_nodes_and_infer_types()

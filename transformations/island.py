@@ -1,11 +1,12 @@
-"""Builds the static island that stands for one MoE block: Pad and Reshape around four operations.
+"""The static island that stands for one MoE block: four operations over buffers for ``max_tokens`` tokens.
 
-Every output of an operation on the island has a static rank-4 shape, sized for ``max_tokens``: the GPU plugin
-builds the kernels once, at compile time, whatever the prompt's length. Rows behind the last token have id -2
-and cost no work.
+Every output of an operation has a static rank-4 shape: the GPU plugin builds the kernels once, at compile
+time, whatever the prompt's length. Rows behind the last token have id -2 and cost no work.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import openvino as ov
@@ -22,12 +23,77 @@ from .raw_bytes import as_u8
 from .weights import ExpertWeights
 
 
-def block_spec(block: MoEBlock, max_tokens: int) -> BlockSpec:
-    """The sizes and formats of a matched block."""
-    return BlockSpec(block.experts, block.top_k, max_tokens, block.gate.spec, block.up.spec, block.down.spec)
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """What a block computes on: x [T, H], top-k ids i32 [T, k], top-k weights [T, k]."""
+
+    x: ov.Output
+    ids: ov.Output
+    weights: ov.Output
+
+    def padded(self, begin: ov.Node, end: ov.Node) -> Tokens:
+        """Rows added (or, where negative, cut off) in front and behind; added rows are absent tokens."""
+        return Tokens(
+            _pad(self.x, begin, end, 0.0),
+            _pad(self.ids, begin, end, ID_ABSENT),
+            _pad(self.weights, begin, end, 0.0),
+        )
 
 
-def kernel_inputs(weights: ExpertWeights, port: int) -> list[ov.Output]:
+@dataclass(frozen=True, eq=False)
+class Island:
+    """One block's operations, ready to be placed once or more.
+
+    Attributes:
+        spec: Sizes and formats.
+        name: Of the block; it keeps the operations of different blocks apart.
+        balance: The user's switch.
+        weights: Inputs 2 to 7 of GateUp and 2 to 4 of Down.
+    """
+
+    spec: BlockSpec
+    name: str
+    balance: str
+    weights: tuple[ov.Output, ...]
+
+    def place(self, tokens: Tokens, weights: tuple[ov.Output, ...], suffix: str = "") -> ov.Output:
+        """The operations over exactly max_tokens tokens.
+
+        Args:
+            tokens: x [TM, H] and so on, in any static shape of as many elements.
+            weights: ``self.weights``, or what stands for them inside a loop's body.
+            suffix: Keeps the operations of a second placement apart from the first's.
+
+        Returns:
+            y [TM, H].
+        """
+        spec, attributes = self.spec, self.spec.attributes()
+
+        def carried(stage: Stage) -> dict[str, Attribute]:
+            own = {name: attributes[name] for name in stage.attributes}
+            return {"layer": self.name + suffix, "balance": self.balance, **own}
+
+        def buffer(value: ov.Output, columns: int) -> ov.Output:
+            return ops.reshape(value, i64([spec.max_tokens, columns, 1, 1]), special_zero=False).output(0)
+
+        plan = MoERoute([buffer(tokens.ids, spec.top_k)], **carried(ROUTE))
+        x = buffer(tokens.x, spec.hidden)
+        h = MoEGateUp([x, plan.output(0), *weights[:6]], **carried(GATE_UP))
+        d = MoEDown([h.output(0), plan.output(0), *weights[6:]], **carried(DOWN))
+        y = MoECombine([d.output(0), plan.output(0), buffer(tokens.weights, spec.top_k)], **carried(COMBINE))
+        for op in (plan, h, d, y):
+            op.set_friendly_name(f"{self.name}{suffix}/{op.stage.op_type}")
+        return ops.reshape(y, i64([spec.max_tokens, spec.hidden]), special_zero=False).output(0)
+
+
+def island_of(block: MoEBlock, max_tokens: int, balance: str) -> Island:
+    """The island of a matched block."""
+    spec = BlockSpec(block.experts, block.top_k, max_tokens, block.gate.spec, block.up.spec, block.down.spec)
+    weights = (*_inputs(block.gate, 2), *_inputs(block.up, 5), *_inputs(block.down, 2))
+    return Island(spec, block.name, balance, weights)
+
+
+def _inputs(weights: ExpertWeights, port: int) -> list[ov.Output]:
     """Weights, scales and zero points as an operation takes them at ``port`` and the two after it.
 
     4-bit constants become u8 ones over the same bytes. What a format lacks is one element; its value is the
@@ -45,48 +111,11 @@ def kernel_inputs(weights: ExpertWeights, port: int) -> list[ov.Output]:
     return [node.output(0) for node in inputs]
 
 
-def build_island(block: MoEBlock, max_tokens: int, balance: str) -> ov.Output:
-    """The replacement for ``block.output``, f32 [T, H].
-
-    Args:
-        block: A matched block.
-        max_tokens: TM, the tokens that the island has room for.
-        balance: The user's switch, stored in the operations.
-    """
-    spec = block_spec(block, max_tokens)
-    attributes = spec.attributes()
-
-    def carried(stage: Stage) -> dict[str, Attribute]:
-        return {
-            "layer": block.name,
-            "balance": balance,
-            **{name: attributes[name] for name in stage.attributes},
-        }
-
-    tokens = ops.gather(ops.shape_of(block.x, "i64"), _i64([0]), _i64(0))
-    missing = ops.subtract(_i64([max_tokens]), tokens)
-    pads = ops.concat([missing, _i64([0])], 0)
-    ids = ops.convert(block.topk_ids, "i32")
-    plan = MoERoute([_padded(ids, pads, ID_ABSENT, [max_tokens, block.top_k])], **carried(ROUTE))
-    x = _padded(block.x, pads, 0.0, [max_tokens, block.hidden])
-    gate_up = [*kernel_inputs(block.gate, 2), *kernel_inputs(block.up, 5)]
-    h = MoEGateUp([x, plan.output(0), *gate_up], **carried(GATE_UP))
-    d = MoEDown([h.output(0), plan.output(0), *kernel_inputs(block.down, 2)], **carried(DOWN))
-    weights = _padded(block.topk_weights, pads, 0.0, [max_tokens, block.top_k])
-    y = MoECombine([d.output(0), plan.output(0), weights], **carried(COMBINE))
-    for op in (plan, h, d, y):
-        op.set_friendly_name(f"{block.name}/{op.stage.op_type}")
-    flat = ops.reshape(y, _i64([max_tokens, block.hidden]), special_zero=False)
-    return ops.slice(flat, _i64([0]), tokens, _i64([1]), _i64([0])).output(0)
+def _pad(value: ov.Output, begin: ov.Node, end: ov.Node, fill: float) -> ov.Output:
+    constant = ops.constant(np.array(fill, value.get_element_type().to_dtype()))
+    return ops.pad(value, begin, end, "constant", constant).output(0)
 
 
-def _padded(value: ov.Output | ov.Node, pads: ov.Node, fill: float, shape: list[int]) -> ov.Output:
-    """``value`` with rows appended up to ``shape`` [rows, columns], as [rows, columns, 1, 1]."""
-    node = value if isinstance(value, ov.Output) else value.output(0)
-    constant = ops.constant(np.array(fill, node.get_element_type().to_dtype()))
-    padded = ops.pad(node, _i64([0, 0]), pads, "constant", constant)
-    return ops.reshape(padded, _i64([*shape, 1, 1]), special_zero=False).output(0)
-
-
-def _i64(value: object) -> ov.Node:
+def i64(value: object) -> ov.Node:
+    """An i64 constant."""
     return ops.constant(np.array(value, np.int64))

@@ -56,5 +56,5 @@ def _rows(constant: Constant, bits: int) -> list[int]:
         raise NotMatched(f"has shape {shape}, not [E, N, ...]", constant)
     row = math.prod(shape[2:]) * bits
     if row % 8:
-        raise NotMatched(f"has rows of {row // bits} 4-bit elements, which do not fill whole bytes", constant)
+        raise NotMatched(f"has rows of {row // bits} 4-bit elements, not whole bytes", constant)
     return [shape[0], shape[1], row // 8]

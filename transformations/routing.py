@@ -49,14 +49,12 @@ def read_routing(walk: Walk, factors: ov.Output, experts: int) -> Routing:
     """
     expect_dims(factors, (experts, None, 1), "the routing factors")
     by_expert = walk.through_views(factors)
-    transpose = walk.enter(by_expert, "Transpose", "the exchange of tokens and experts in the routing")
+    transpose = walk.enter(by_expert, "Transpose", "the swap of tokens and experts")
     expect_integers(transpose, 1, [[1, 0]], "an order")
     expect_dims(by_expert, (experts, None), "the routing by expert")
     scatter = walk.enter(transpose.input_value(0), "ScatterElementsUpdate", "the source of the dense routing")
     if str(scatter.get_attributes().get("reduction", "none")) != "none":
-        raise NotMatched(
-            f"has the reduction {scatter.get_attributes()['reduction']} instead of none", scatter
-        )
+        raise NotMatched(f"has the reduction {scatter.get_attributes()['reduction']} instead of none", scatter)
     expect_integers(scatter, 3, [[1], [-1]], "an axis")
     zeros, ids, updates = scatter.input_values()[:3]
     top_k = _top_k(ids)
@@ -144,6 +142,4 @@ def _is_shape_of(shape: ov.Output, ids: ov.Output) -> bool:
     if value is not None:
         return tuple(value.reshape(-1).tolist()) == dims(ids)
     node = through_converts(shape).get_node()
-    return bool(
-        node.get_type_name() == "ShapeOf" and through_converts(node.input_value(0)) == through_converts(ids)
-    )
+    return bool(node.get_type_name() == "ShapeOf" and through_converts(node.input_value(0)) == through_converts(ids))

@@ -97,9 +97,7 @@ def _expert_sum(last: ov.Node) -> tuple[int, int]:
         raise NotMatched("has keep_dims = true", last)
     shape = dims(last.input_value(0))
     if len(shape) != 3 or shape[0] is None or shape[2] is None:
-        raise NotMatched(
-            f"adds up {last.input_value(0).get_partial_shape()}, not [E, T, H] with fixed E and H", last
-        )
+        raise NotMatched(f"adds up {last.input_value(0).get_partial_shape()}, not [E, T, H] with fixed E and H", last)
     return shape[0], shape[2]
 
 
@@ -151,6 +149,4 @@ def _before_tile(walk: Walk, repeated: ov.Output, experts: int, hidden: int) -> 
 def _expect_size(weights: ExpertWeights, experts: int, n: int, k: int) -> None:
     found, wanted = [weights.experts, weights.spec.n, weights.spec.k], [experts, n, k]
     if found != wanted:
-        raise NotMatched(
-            f"holds weights of [E, N, K] = {found} where the block needs {wanted}", weights.values
-        )
+        raise NotMatched(f"holds [E, N, K] = {found} where the block needs {wanted}", weights.values)

@@ -142,9 +142,7 @@ def _group_size(values: Constant, experts: int, n: int, k: int) -> int:
     if not per_channel and not grouped:
         raise NotMatched(f"holds shape {shape}, which is not [{experts}, {n}, {k}] nor its groups", values)
     if element_type(values.output(0)) in ("u4", "i4") and shape[-1] % 2:
-        raise NotMatched(
-            f"has 4-bit rows or groups of {shape[-1]} elements, which do not fill whole bytes", values
-        )
+        raise NotMatched(f"has 4-bit rows or groups of {shape[-1]} elements, not whole bytes", values)
     return shape[-1]
 
 

@@ -110,19 +110,28 @@ def preload() -> None:
 
 
 def write_icd(folder: Path) -> None:
-    """Write an .icd file with the real path of the runtime into `folder`; the one of its wheel is wrong."""
+    """Write an .icd file with the runtime's real path into `folder`; the file of its wheel names a path that is none.
+
+    Raises DeviceError when the runtime is missing or the file cannot be written.
+    """
     write_icd_file(folder / "intel-cpu.icd", find().runtime)
 
 
 def write_icd_file(icd: Path, library: Path) -> None:
-    """Write `library`'s path into the file `icd`, in one step for other processes that may be reading it."""
-    icd.parent.mkdir(parents=True, exist_ok=True)
+    """Write `library`'s path into the file `icd`, in one step for other processes that may be reading it.
+
+    Raises DeviceError when the file cannot be written.
+    """
     text = f"{library}\n"
-    if icd.is_file() and icd.read_text() == text:
-        return
-    with tempfile.NamedTemporaryFile("w", dir=icd.parent, prefix=".", suffix=".tmp", delete=False) as file:
-        file.write(text)
-    os.replace(file.name, icd)
+    try:
+        if icd.is_file() and icd.read_text() == text:
+            return
+        icd.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=icd.parent, prefix=".", suffix=".tmp", delete=False) as file:
+            file.write(text)
+        os.replace(file.name, icd)
+    except OSError as error:
+        raise DeviceError(f"The OpenCL driver file {icd} could not be written: {error}.") from error
 
 
 def cache_folder() -> Path:

@@ -7,6 +7,7 @@ plugin's own kernels with optimisation too.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -37,9 +38,7 @@ def start() -> None:
 def _start() -> None:
     runtime = intel_cpu_runtime.find()
     if "openvino" in sys.modules or intel_cpu_runtime.mapped_libraries("libopenvino.so"):
-        raise DeviceError(
-            "The virtual GPU has to start before openvino: call start() before `import openvino`."
-        )
+        raise DeviceError("The virtual GPU has to start before openvino: call start() before `import openvino`.")
     cache = intel_cpu_runtime.cache_folder() / "virtual_gpu"
     library = build.library(cache)
     intel_cpu_runtime.preload()
@@ -48,7 +47,8 @@ def _start() -> None:
     os.environ["OCL_ICD_VENDORS"] = str(library.parent)
     programs = os.environ.setdefault("OV_MOE_VGPU_CACHE", str(cache / "programs"))
     if programs:
-        os.makedirs(programs, exist_ok=True)
+        with contextlib.suppress(OSError):  # without the folder nothing is kept, and all else works
+            os.makedirs(programs, exist_ok=True)
     try:
         interposer = ctypes.CDLL(str(library))
         # The plugin binds to the first libOpenCL.so.1 in the process.

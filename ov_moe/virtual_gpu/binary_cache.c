@@ -11,8 +11,10 @@
 
 #include "vgpu.h"
 
-/* Part of every key: change it with whatever changes the binaries or this file's format. */
-static const char version[] = "ov-moe virtual GPU 1";
+/* Part of every key: a hash of these sources, which decide how programs are changed and how files are laid out. */
+#ifndef OV_MOE_VGPU_VERSION
+#define OV_MOE_VGPU_VERSION ""
+#endif
 
 struct header {
     char magic[8];
@@ -44,7 +46,7 @@ vgpu_hash vgpu_hash_environment(cl_device_id device)
 {
     enum { CL_DEVICE_NAME = 0x102B, CL_DRIVER_VERSION = 0x102D };
     char answer[1024] = "";
-    vgpu_hash hash = hash_string(0, version);
+    vgpu_hash hash = hash_string(0, OV_MOE_VGPU_VERSION);
     const char *runtime = getenv("OV_MOE_VGPU_RUNTIME");
     struct stat file;
     if (runtime && !stat(runtime, &file)) {

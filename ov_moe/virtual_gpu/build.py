@@ -46,7 +46,8 @@ def library(cache: Path) -> Path:
     sources = sorted(SOURCES.glob("*.c"))
     for file in (*sources, *sorted(SOURCES.glob("*.h"))):
         key.update(file.name.encode() + b"\0" + file.read_bytes())
-    target = cache / key.hexdigest()[:16] / LIBRARY
+    version = key.hexdigest()[:16]
+    target = cache / version / LIBRARY
     if target.is_file():
         return target
     try:
@@ -55,7 +56,7 @@ def library(cache: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
             built = Path(folder) / LIBRARY
             run = subprocess.run(
-                [*command, *map(str, sources), "-o", str(built), "-ldl"],
+                [*command, f'-DOV_MOE_VGPU_VERSION="{version}"', *map(str, sources), "-o", str(built), "-ldl"],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -60,9 +60,7 @@ def parse(text: str | bytes) -> Counters:
     found = json.loads(text)
     return Counters(
         builds=tuple(
-            Build(
-                tuple(filter(None, build["kernels"].split(";"))), build["cached"], build["microseconds"] / 1e6
-            )
+            Build(tuple(filter(None, build["kernels"].split(";"))), build["cached"], build["microseconds"] / 1e6)
             for build in found["builds"]
         ),
         launches={name: Launch(**launch) for name, launch in sorted(found["launches"].items())},

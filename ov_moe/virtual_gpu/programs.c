@@ -21,8 +21,8 @@ struct program {
     cl_program stand_in;
     bool from_source, keep_optimised;
     vgpu_hash sources;
-    struct swapped *swapped; /* the source strings whose dimensions change places */
-    char *axes;              /* after a build: "kernel axis\n" for each kernel of those strings */
+    struct swapped *swapped; /* the parts of the source whose dimensions change places */
+    char *axes;              /* after a build: "kernel axis\n" for each kernel of those parts */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -52,58 +52,64 @@ static cl_program actual(cl_program handle)
 
 /* ---- creation ---- */
 
-/* One changed string a kernel is how the plugin hands over its batches. Strings that are pieces of a whole (lines,
- * say) must share one set of macros instead, so they are joined. */
-static bool self_contained(const char *text)
+/* The plugin batches kernels into one source; each kernel's part starts with this line, and a comment with the
+ * kernel's name before it. Whatever comes before the first, or a source without the line, is one part. */
+static const char part_start[] = "\n#define KERNEL(name)";
+
+static const char *next_part(const char *text)
 {
-    long depth = 0;
-    for (; *text; text++)
-        depth += *text == '{' ? 1 : *text == '}' ? -1 : 0;
-    return depth == 0;
+    const char *start = strstr(text + 1, part_start);
+    while (start) {
+        const char *line = start;
+        while (line > text + 1 && line[-1] != '\n')
+            line--;
+        if (line <= text + 1 || strncmp(line, "//", 2))
+            break;
+        start = line - 1;
+    }
+    return start;
 }
 
-static void add_source(struct program *program, struct vgpu_text *out, const char *text)
+static void add_part(struct program *program, struct vgpu_text *out, const char *text, size_t length)
 {
-    int axis = vgpu_long_axis(text);
-    if (strstr(text, "ov_moe_"))
-        program->keep_optimised = true;
+    char *part = strndup(text, length);
+    int axis = vgpu_long_axis(part);
     if (!axis) {
-        vgpu_text_add(out, text, strlen(text));
+        vgpu_text_add(out, part, length);
+        free(part);
         return;
     }
     struct swapped *swapped = vgpu_allocate(sizeof *swapped);
-    *swapped = (struct swapped){program->swapped, axis, strdup(text)};
+    *swapped = (struct swapped){program->swapped, axis, part};
     program->swapped = swapped;
-    vgpu_add_swapped(out, text, axis);
+    vgpu_add_swapped(out, part, axis);
+}
+
+static void add_parts(struct program *program, struct vgpu_text *out, const char *text)
+{
+    while (text) {
+        const char *next = next_part(text);
+        add_part(program, out, text, next ? (size_t)(next - text) : strlen(text));
+        text = next;
+    }
 }
 
 cl_program vgpu_clCreateProgramWithSource(cl_context context, cl_uint count, const char **strings,
                                           const size_t *lengths, cl_int *error)
 {
     struct vgpu_text whole = {0}, fixed = {0};
-    struct vgpu_text *pieces = vgpu_allocate(count * sizeof *pieces);
-    bool join = false;
     for (cl_uint i = 0; i < count && strings; i++)
-        if (strings[i]) {
-            size_t length = lengths && lengths[i] ? lengths[i] : strlen(strings[i]);
-            vgpu_text_add(&pieces[i], strings[i], length);
-            vgpu_text_add(&whole, strings[i], length);
-            join |= !self_contained(pieces[i].data);
-        }
-    if (!whole.data) { /* the runtime knows the right error */
-        free(pieces);
+        if (strings[i])
+            vgpu_text_add(&whole, strings[i], lengths && lengths[i] ? lengths[i] : strlen(strings[i]));
+    if (!whole.length) { /* the runtime knows the right error */
+        free(whole.data);
         return DRIVER(clCreateProgramWithSource)(context, count, strings, lengths, error);
     }
     struct program *program = vgpu_allocate(sizeof *program);
     program->from_source = true;
+    program->keep_optimised = strstr(whole.data, "ov_moe_") != NULL;
     vgpu_text_add(&fixed, vgpu_source_prefix, strlen(vgpu_source_prefix));
-    if (join)
-        add_source(program, &fixed, whole.data);
-    for (cl_uint i = 0; i < count; i++) {
-        if (!join && pieces[i].data)
-            add_source(program, &fixed, pieces[i].data);
-        free(pieces[i].data);
-    }
+    add_parts(program, &fixed, whole.data);
     program->sources = vgpu_hash_bytes(0, fixed.data, fixed.length);
     const char *text = fixed.data;
     cl_program handle = DRIVER(clCreateProgramWithSource)(context, 1, &text, &fixed.length, error);
@@ -111,7 +117,6 @@ cl_program vgpu_clCreateProgramWithSource(cl_context context, cl_uint count, con
         remember(handle, program);
     else
         free(program);
-    free(pieces);
     free(whole.data);
     free(fixed.data);
     return handle;

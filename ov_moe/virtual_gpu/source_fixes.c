@@ -69,7 +69,7 @@ static bool is_one(const char *source, const char *at, const char **end)
     *end = at + strcspn(at, ",)");
     if (!strcmp(token, "1"))
         return skip_blanks(at + length) == *end;
-    if (!length || isdigit((unsigned char)*token))
+    if (!length || isdigit((unsigned char)*token) || skip_blanks(at + length) != *end)
         return false;
     const char *value = NULL;
     for (const char *use = source; (use = find_word(use, token)); use += length) {

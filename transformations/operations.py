@@ -1,0 +1,20 @@
+"""Finds ov-moe's operations in a model, inside loop bodies too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import openvino as ov
+
+from ov_moe.kernels.stages import STAGES
+
+_TYPES = frozenset(stage.op_type for stage in STAGES)
+
+
+def moe_operations(model: ov.Model) -> Iterator[ov.Node]:
+    """Every operation of ov-moe in ``model`` and in the bodies of its loops."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in _TYPES:
+            yield node
+        elif node.get_type_name() == "Loop":
+            yield from moe_operations(node.get_function())
