@@ -42,7 +42,7 @@ kernel void ov_moe_route(const global INPUT0_TYPE *ids, global int *plan)
     }
     atomic_max(&last_pair, last);
     barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    const int tokens = last_pair / TOP_K + (last_pair >= 0);
+    const int tokens = (last_pair + TOP_K) / TOP_K; // last_pair may be -1
 
     // 2. Exclusive scans over rows and row tiles. Until step 3 ends, PLAN_ROW_OFFSET[1 + e] is the next free
     //    row of expert e: it starts at the expert's first row and ends at the next expert's.

@@ -14,6 +14,19 @@ inline float2 raw_i4(const global uchar *w, ulong i, bool two)
     const char b = as_char(w[i >> 1]);
     return (float2)((char)(b << 4) >> 4, b >> 4);
 }
+// f4e2m1 (OCP Microscaling Formats 1.0): 0, .5, 1, 1.5, 2, 3, 4, 6 and a sign bit. Without table and denormals:
+// from code 2 on, code and fp32 have the same order of exponent and mantissa bits.
+inline float e2m1(uchar code)
+{
+    const uint m = code & 7;
+    const float magnitude = m < 2 ? 0.5f * m : as_float((m << 22) + (126u << 23));
+    return code & 8 ? -magnitude : magnitude;
+}
+inline float2 raw_f4e2m1(const global uchar *w, ulong i, bool two)
+{
+    const uchar b = w[i >> 1];
+    return (float2)(e2m1(b & 15), e2m1(b >> 4));
+}
 inline float2 raw_u8(const global uchar *w, ulong i, bool two) { return (float2)(w[i], two ? w[i + 1] : 0); }
 inline float2 raw_i8(const global char *w, ulong i, bool two) { return (float2)(w[i], two ? w[i + 1] : 0); }
 #define raw_float(w, i, two) ((float2)((float)(w)[i], (two) ? (float)(w)[(i) + 1] : 0.0f))
@@ -24,12 +37,30 @@ inline float zero_i4(const global uchar *z, ulong g) { return (float)((char)((z[
 inline float zero_u8(const global uchar *z, ulong g) { return (float)z[g]; }
 inline float zero_i8(const global char *z, ulong g) { return (float)z[g]; }
 #define zero_none(z, g) 0.0f
+#define bias_some(b, i) ((float)(b)[i])
+#define bias_none(b, i) 0.0f
 #define scale_some(s, g) ((float)(s)[g])
 #define scale_none(s, g) 1.0f
+// f8e8m0: a power of two from its exponent's byte; 255 is NaN, 0 is 2^-127.
+inline float scale_e8m0(const global uchar *s, ulong g)
+{
+    const uint e = s[g];
+    return e == 255 ? NAN : e == 0 ? 0x1p-127f : as_float(e << 23);
+}
+
+// Which row of an expert's matrix holds output n of gate or up: the matrices are apart, or both in one of
+// ROWS = 2 * N rows.
+#define GATE_ROW_separate(n, N) (n)
+#define UP_ROW_separate(n, N) (n)
+#define GATE_ROW_interleaved(n, N) (2 * (n))
+#define UP_ROW_interleaved(n, N) (2 * (n) + 1)
+#define GATE_ROW_halves(n, N) (n)
+#define UP_ROW_halves(n, N) ((N) + (n))
+#define DOWN_ROW(n, N) (n)
 
 // Defines NAME(tile, w, s, z, expert, n, k): weights [n .. n+COLS) x [k .. k+TILE_K) of an expert into local
 // memory as tile[TILE_K][COLS]; zeros outside [N, K]. All work-items of the group take part.
-#define DEFINE_LOAD_WEIGHTS(NAME, FORMAT, SCALE, ZERO, W_T, S_T, Z_T, N, K, GROUP, COLS)                            \
+#define DEFINE_LOAD_WEIGHTS(NAME, FORMAT, SCALE, ZERO, W_T, S_T, Z_T, N, K, GROUP, COLS, ROWS, ROW)                 \
     inline void NAME(local float *tile, const global W_T *w, const global S_T *s, const global Z_T *z,              \
                      int expert, int n0, int k0)                                                                    \
     {                                                                                                               \
@@ -37,7 +68,7 @@ inline float zero_i8(const global char *z, ulong g) { return (float)z[g]; }
             const int n = i / (TILE_K / 2), j = 2 * (i % (TILE_K / 2)), k = k0 + j;                                 \
             float2 v = (float2)(0.0f, 0.0f);                                                                        \
             if (n0 + n < (N) && k < (K)) {                                                                          \
-                const ulong row = (ulong)expert * (N) + n0 + n;                                                     \
+                const ulong row = (ulong)expert * (ROWS) + ROW(n0 + n, N);                                          \
                 const ulong g = (GROUP) ? row * ((K) / ((GROUP) ? (GROUP) : 1)) + k / ((GROUP) ? (GROUP) : 1) : 0;  \
                 const bool two = k + 1 < (K);                                                                       \
                 v = (CAT(raw_, FORMAT)(w, row * (K) + k, two) - CAT(zero_, ZERO)(z, g)) * CAT(scale_, SCALE)(s, g); \

@@ -11,6 +11,7 @@ from ov_moe.kernels.config import choose_schedule
 from ov_moe.report import Report, RewrittenBlock, SkippedBlock
 from ov_moe.spec import Balance
 from ov_moe.transformations.block import MoEBlock
+from ov_moe.transformations.constant_ids import computed_blocks
 from ov_moe.transformations.families import find_blocks
 from ov_moe.transformations.rewrite import replace_blocks
 
@@ -40,7 +41,7 @@ def optimize(model: ov.Model, balance: Balance = "auto", *, max_tokens: int = DE
     choose_schedule(balance, 1)
     if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or not 1 <= max_tokens <= 65536:
         raise InvalidInputError(f"max_tokens is {max_tokens!r}, it must be a whole number from 1 to 65536.")
-    blocks, skipped = find_blocks(model)
+    blocks, skipped = computed_blocks(*find_blocks(model))
     replace_blocks(blocks, max_tokens, balance)
     if blocks:
         model.validate_nodes_and_infer_types()
@@ -53,5 +54,8 @@ def optimize(model: ov.Model, balance: Balance = "auto", *, max_tokens: int = DE
 
 
 def _describe(block: MoEBlock) -> RewrittenBlock:
-    precision = {name: getattr(block, name).spec.label() for name in ("gate", "up", "down")}
+    parts = {"gate": block.gate, "up": block.up, "down": block.down}
+    if block.up is None:
+        parts = {"gate and up": block.gate, "down": block.down}
+    precision = {name: part.spec.label() for name, part in parts.items() if part is not None}
     return RewrittenBlock(block.name, block.experts, block.top_k, block.hidden, block.intermediate, precision)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,9 +20,13 @@ from ov_moe.kernels.plan import (
     TOKENS,
     PlanLayout,
 )
-from ov_moe.spec import ProjectionSpec
+from ov_moe.spec import Activation, GateUpLayout, ProjectionSpec
 
 Array = npt.NDArray[np.float64]
+
+# What the 16 codes of f4e2m1 stand for (OCP Microscaling Formats 1.0): sign, two bits of exponent, one of mantissa.
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def plan(ids: npt.NDArray[np.integer], experts: int, tile_m: int) -> npt.NDArray[np.int32]:
@@ -59,10 +65,15 @@ def unpack_nibbles(packed: npt.NDArray[np.uint8], signed: bool, count: int) -> n
     return values
 
 
+def e8m0(exponents: npt.NDArray[np.uint8]) -> Array:
+    """Scales of the type f8e8m0 from their bytes: 2^(byte - 127); 255 is NaN."""
+    return np.where(exponents == 255, np.nan, np.ldexp(1.0, exponents.astype(np.int64) - 127))
+
+
 def dequantize(
     spec: ProjectionSpec,
     values: npt.NDArray[np.generic],
-    scale: npt.NDArray[np.floating] | None = None,
+    scale: npt.NDArray[np.generic] | None = None,
     zero_point: npt.NDArray[np.generic] | None = None,
 ) -> Array:
     """Weights [E, N, K] in float64 from what is stored: (q - zero point) * scale for each group along K.
@@ -70,7 +81,8 @@ def dequantize(
     Args:
         spec: How the weights are stored.
         values: Stored weights; 4-bit ones as u8, two to a byte, flat.
-        scale: E * N * groups scales in any shape, or None for f16 and f32 weights.
+        scale: E * N * groups scales in any shape, for f4e2m1 the bytes of f8e8m0 as u8; None for f16 and f32
+            weights.
         zero_point: As many zero points, 4-bit ones packed like the weights, or None.
     """
     if spec.group_size == 0:
@@ -78,23 +90,49 @@ def dequantize(
     assert scale is not None
     four_bit, signed = spec.precision in ("u4", "i4"), spec.precision in ("i4", "i8")
 
-    def integers(stored: npt.NDArray[np.generic], count: int) -> npt.NDArray[np.int64]:
+    def numbers(stored: npt.NDArray[np.generic], count: int) -> Array:
+        if spec.precision == "f4e2m1":
+            return E2M1[unpack_nibbles(stored.view(np.uint8), False, count)]
         if four_bit:
-            return unpack_nibbles(stored.view(np.uint8), signed, count)
-        return stored.reshape(-1).astype(np.int64)
+            return unpack_nibbles(stored.view(np.uint8), signed, count).astype(np.float64)
+        return stored.reshape(-1).astype(np.float64)
 
     count = scale.size * spec.group_size
-    grouped = integers(values, count).reshape(-1, spec.group_size)
+    grouped = numbers(values, count).reshape(-1, spec.group_size)
     if zero_point is not None:
-        grouped = grouped - integers(zero_point, scale.size).reshape(-1, 1)
-    dense = grouped.astype(np.float64) * scale.reshape(-1, 1).astype(np.float64)
-    return dense.reshape(-1, spec.n, spec.k)
+        grouped = grouped - numbers(zero_point, scale.size).reshape(-1, 1)
+    factors = e8m0(scale.view(np.uint8)) if spec.precision == "f4e2m1" else scale.astype(np.float64)
+    return (grouped * factors.reshape(-1, 1)).reshape(-1, spec.n, spec.k)
+
+
+def split_gate_up(fused: Array, layout: GateUpLayout) -> tuple[Array, Array]:
+    """(gate, up), [E, I, ...] each, from both in one [E, 2I, ...]: weights or, without the last axis, biases."""
+    if layout == "interleaved":
+        return fused[:, 0::2], fused[:, 1::2]
+    assert layout == "halves"
+    half = fused.shape[1] // 2
+    return fused[:, :half], fused[:, half:]
+
+
+def activate(activation: Activation, gate: Array, up: Array) -> Array:
+    """act(gate) * (up + offset), elementwise; where there is a limit both are clamped first, gate from above only."""
+    if activation.limit is not None:
+        gate, up = np.minimum(gate, activation.limit), np.clip(up, -activation.limit, activation.limit)
+    up = up + activation.up_offset
+    if activation.kind == "swiglu":
+        with np.errstate(over="ignore"):
+            return gate / (1.0 + np.exp(-activation.beta * gate)) * up
+    if activation.kind == "geglu_tanh":
+        return 0.5 * gate * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))) * up
+    if activation.kind == "geglu_erf":
+        erf: Array = _erf(gate / math.sqrt(2))
+        return 0.5 * gate * (1.0 + erf) * up
+    return np.maximum(gate, 0.0) * up
 
 
 def swiglu(gate: Array, up: Array) -> Array:
     """silu(gate) * up, elementwise."""
-    with np.errstate(over="ignore"):
-        return gate / (1.0 + np.exp(-gate)) * up
+    return activate(Activation(), gate, up)
 
 
 def moe(
@@ -104,8 +142,13 @@ def moe(
     gate: Array,
     up: Array,
     down: Array,
+    *,
+    activation: Activation | None = None,
+    gate_bias: Array | None = None,
+    up_bias: Array | None = None,
+    down_bias: Array | None = None,
 ) -> Array:
-    """The MoE block in float64: y[t] = sum over slots of weight * down(silu(gate(x[t])) * up(x[t])).
+    """The MoE block in float64: y[t] = sum over slots of weight * down(act(gate(x[t]), up(x[t]))).
 
     Args:
         x: Tokens [T, H].
@@ -114,6 +157,10 @@ def moe(
         gate: [E, I, H].
         up: [E, I, H].
         down: [E, H, I].
+        activation: What stands between the projections; SwiGLU unless given.
+        gate_bias: [E, I], added to gate(x) before the activation, or None.
+        up_bias: [E, I], or None.
+        down_bias: [E, H], added to each expert's output before it is weighted, or None.
 
     Returns:
         y [T, H].
@@ -123,11 +170,17 @@ def moe(
     """
     check_ids(ids, gate.shape[0])
     y = np.zeros(x.shape, np.float64)
+
+    def projected(rows: Array, weights: Array, bias: Array | None, expert: int) -> Array:
+        product: Array = rows @ weights[expert].T
+        return product if bias is None else product + bias[expert]
+
     for expert in np.unique(ids[ids >= 0]):
         token, slot = np.nonzero(ids == expert)
         rows = x[token].astype(np.float64)
-        hidden = swiglu(rows @ gate[expert].T, rows @ up[expert].T)
-        np.add.at(y, token, (hidden @ down[expert].T) * topk_weights[token, slot][:, None])
+        gated, other = projected(rows, gate, gate_bias, expert), projected(rows, up, up_bias, expert)
+        hidden = activate(activation or Activation(), gated, other)
+        np.add.at(y, token, projected(hidden, down, down_bias, expert) * topk_weights[token, slot][:, None])
     return y
 
 

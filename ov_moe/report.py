@@ -19,7 +19,7 @@ class RewrittenBlock:
         top_k: k.
         hidden: H.
         intermediate: I.
-        precision: Stored weights of ``gate``, ``up`` and ``down``, e.g. ``u4 g32 asym``.
+        precision: Stored weights of ``gate``, ``up`` and ``down`` (or ``gate and up``), e.g. ``u4 g32 asym``.
     """
 
     name: str
@@ -76,6 +76,8 @@ class Report:
         return table
 
     def __str__(self) -> str:
+        if not self.rewritten and not self.skipped:
+            return "No MoE block was found: the model is unchanged; compile it with core.compile_model."
         out = io.StringIO()
         Console(file=out, width=140).print(self.table())
         return out.getvalue().rstrip()

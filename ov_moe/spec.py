@@ -5,11 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["f32", "f16", "u8", "i8", "u4", "i4"]
+Precision = Literal["f32", "f16", "u8", "i8", "u4", "i4", "f4e2m1"]
 Schedule = Literal["grid", "pool"]
 Fetch = Literal["ticket", "stride"]
 Balance = Literal["auto", "on", "off"]
-Activation = Literal["swiglu"]
+ActivationKind = Literal["swiglu", "geglu_tanh", "geglu_erf", "reglu"]
+GateUpLayout = Literal["separate", "interleaved", "halves"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What stands between the projections: h = act(gate) * (up + up_offset), in fp32.
+
+    Attributes:
+        kind: ``swiglu`` (gate * sigmoid(beta * gate)), ``geglu_tanh``, ``geglu_erf`` or ``reglu``.
+        beta: Of the swish; 1.702 in GPT-OSS.
+        limit: Before all else gate is clamped from above and up from both sides, None for no clamp; 7 in GPT-OSS.
+        up_offset: Added to up after the clamp; 1 in GPT-OSS.
+    """
+
+    kind: ActivationKind = "swiglu"
+    beta: float = 1.0
+    limit: float | None = None
+    up_offset: float = 0.0
+
+
+SWIGLU = Activation()
+"""silu(gate) * up, as in most models."""
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,7 @@ class TinyModel:
         if self.head_dim % 2:
             raise InvalidInputError(f"head_dim must be even for rotary positions, not {self.head_dim}.")
         if not 0 < self.initializer_range < float("inf"):
-            raise InvalidInputError(
-                f"initializer_range must be positive and finite, not {self.initializer_range}."
-            )
+            raise InvalidInputError(f"initializer_range must be positive and finite, not {self.initializer_range}.")
 
 
 def _common(tiny: TinyModel) -> dict[str, Any]:
@@ -144,8 +142,7 @@ def check_extra() -> None:
             missing.append(module)
     if missing:
         raise DeviceError(
-            f"Exporting a model needs {', '.join(missing)}, not installed here: "
-            'run pip install "ov-moe[optimum]".'
+            f'Exporting a model needs {", ".join(missing)}, not installed here: run pip install "ov-moe[optimum]".'
         )
 
 
@@ -374,17 +371,13 @@ def main(
         if precision is Precision.INT4 and group_size != -1:
             for name, size in contracted.items():
                 if group_size < 1 or size % group_size:
-                    raise InvalidInputError(
-                        f"group_size must divide {name} ({size}) or be -1, not {group_size}."
-                    )
+                    raise InvalidInputError(f"group_size must divide {name} ({size}) or be -1, not {group_size}.")
         check_extra()
         with whole_folder(output.absolute(), force=force) as folder:
             model = export_ir(architecture, tiny, seed, folder)
             if only_experts:
                 model = halve_matrices(model)
-            model = compress(
-                model, precision, only_experts=only_experts, symmetric=symmetric, group_size=group_size
-            )
+            model = compress(model, precision, only_experts=only_experts, symmetric=symmetric, group_size=group_size)
             import openvino as ov
 
             ov.save_model(model, folder / MODEL_FILE, compress_to_fp16=precision is Precision.FP16)

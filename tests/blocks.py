@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ov_moe import reference
 from ov_moe.devices.opencl import OpenCLDevice
 from ov_moe.kernels.block import BlockSpec
+from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.kernels.geometry import WorkSize
+from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE, Stage
 from ov_moe.spec import Precision, ProjectionSpec
 
 POISON_INT = -1234567
+ABSENT = np.full(1, np.nan, np.float32)  # stands for an input that a format lacks
+GUARD = 64  # elements of poison behind every buffer
 _RANGE = {"u4": (0, 16), "i4": (-8, 8), "u8": (0, 256), "i8": (-128, 128)}
 
 
@@ -43,28 +47,60 @@ def random_projection(
     precision: Precision,
     group: int = 0,
     zero: bool = False,
+    scale_dtype: Any = np.float16,
 ) -> Projection:
-    """Weights of about unit output variance; ``group`` 0 means one scale a channel."""
+    """Weights of about unit output variance; ``group`` 0 means one scale a channel. What is absent is one NaN."""
     if precision in ("f16", "f32"):
         dense = rng.standard_normal((experts, n, k)) / np.sqrt(k)
         stored = dense.astype(np.float16 if precision == "f16" else np.float32)
         spec = ProjectionSpec(precision, n, k)
-        # Absent inputs are one-element stand-ins.
-        return Projection(spec, [stored, np.zeros(1, np.float32), np.zeros(1, np.float32)], stored.astype(np.float64))
+        return Projection(spec, [stored, ABSENT, ABSENT], stored.astype(np.float64))
     group = group or k
     low, high = _RANGE[precision]
     values = rng.integers(low, high, (experts, n, k))
     zeros = rng.integers(low, high, (experts, n, k // group))
-    scale = (rng.uniform(0.5, 1.5, (experts, n, k // group)) * 3.0 / (high - low) / np.sqrt(k)).astype(np.float16)
+    scale = (rng.uniform(0.5, 1.5, (experts, n, k // group)) * 3.0 / (high - low) / np.sqrt(k)).astype(scale_dtype)
     spec = ProjectionSpec(precision, n, k, group, zero)
     kind = np.int8 if precision == "i8" else np.uint8
     store = pack if precision in ("u4", "i4") else lambda v: v.astype(kind)
-    arrays = [store(values), scale, store(zeros) if zero else np.zeros(1, np.float32)]
+    arrays = [store(values), scale, store(zeros) if zero else ABSENT]
     shape = [-1, n, k // 2, 1] if precision in ("u4", "i4") else [-1, n, k, 1]
     arrays[0] = arrays[0].reshape(shape)
     if zero:
         arrays[1] = arrays[1].reshape(-1)
     return Projection(spec, arrays, reference.dequantize(spec, arrays[0], scale, arrays[2] if zero else None))
+
+
+class Results(NamedTuple):
+    """What the four stages wrote, NaN (or POISON_INT) where nothing was written."""
+
+    plan: np.ndarray  # [P]
+    h: np.ndarray  # [R, I]
+    d: np.ndarray  # [R, H]
+    y: np.ndarray  # [TM, H]
+
+
+# (program, inputs, output) -> the same, with buffers that need not be as dense as the shapes say.
+Arrange = Callable[[str, list[np.ndarray], np.ndarray], tuple[str, list[np.ndarray], np.ndarray]]
+
+
+def poison(dtype: Any) -> Any:
+    """NaN; for integers a value that is no id, no row and no zero."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return np.nan
+    return POISON_INT if kind.itemsize > 1 else 0x5A
+
+
+def guarded(text: str, inputs: list[np.ndarray], output: np.ndarray) -> tuple[str, list[np.ndarray], np.ndarray]:
+    """Every buffer flat and with GUARD elements of poison behind it."""
+    flat = [np.append(array.reshape(-1), np.full(GUARD, poison(array.dtype), array.dtype)) for array in inputs]
+    return text, flat, np.append(output.reshape(-1), np.full(GUARD, poison(output.dtype), output.dtype))
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equality of bytes: NaN equals NaN, -0 does not equal 0."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 @dataclass
@@ -78,9 +114,9 @@ class Block:
     x: np.ndarray  # [TM, H]
     ids: np.ndarray  # [TM, k] i32
     weights: np.ndarray  # [TM, k]
-    launched: dict[str, int] = field(default_factory=dict)
 
     def oracle(self) -> np.ndarray:
+        """y in float64; 0 for absent tokens."""
         return reference.moe(self.x, self.ids, self.weights, self.gate.dense, self.up.dense, self.down.dense)
 
     def run_stage(
@@ -88,29 +124,46 @@ class Block:
         device: OpenCLDevice,
         config: KernelConfig,
         stage: Stage,
-        inputs: list[np.ndarray],
-        shape: Any,
+        inputs: Sequence[np.ndarray],
+        shape: tuple[int, int],
         dtype: Any,
+        size: WorkSize | None = None,
+        arrange: Arrange = guarded,
     ) -> np.ndarray:
-        """One stage into a poisoned output with 64 guard elements behind it, which must survive."""
-        output = np.full(shape, POISON_INT if dtype == np.int32 else np.nan, dtype)
-        device.run(stage, config, self.spec.attributes(), inputs, output)
+        """One stage into a poisoned output; whatever stands around the output must survive."""
+        empty = np.full(shape, poison(dtype), dtype)
+        described = [(array.shape, array.dtype.name) for array in inputs]
+        attributes = self.spec.attributes()
+        text = program(stage, config, attributes, described, (shape, empty.dtype.name))
+        text, buffers, output = arrange(text, list(inputs), empty)
+        before = output.copy()
+        device.launch(text, stage.entry, size or work_size(stage, config, self.spec.sizes()), buffers, output)
+        if arrange is guarded:
+            assert same_bits(output[empty.size :], before[empty.size :]), f"{stage.entry} wrote behind its output"
+            return output[: empty.size].reshape(shape)
         return output
 
     def plan(self, device: OpenCLDevice, config: KernelConfig) -> np.ndarray:
-        layout = self.spec.layout
-        return self.run_stage(device, config, ROUTE, [self.ids], (layout.size, 1, 1, 1), np.int32)
+        """The plan [P] of the ids."""
+        return self.run_stage(device, config, ROUTE, [self.ids], (self.spec.plan_layout.size, 1), np.int32).reshape(-1)
+
+    def run_all(
+        self, device: OpenCLDevice, config: KernelConfig, sizes: Mapping[str, WorkSize] | None = None
+    ) -> Results:
+        """The four stages, each from what the last one left; ``sizes`` by operation type replace the work sizes."""
+        spec, rows, dtype, sizes = self.spec, self.spec.plan_layout.max_rows, self.x.dtype, sizes or {}
+        plan = self.plan(device, config)
+
+        def stage(which: Stage, inputs: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+            return self.run_stage(device, config, which, inputs, shape, dtype, sizes.get(which.op_type))
+
+        h = stage(GATE_UP, [self.x, plan, *self.gate.arrays, *self.up.arrays], (rows, spec.intermediate))
+        d = stage(DOWN, [h, plan, *self.down.arrays, ABSENT], (rows, spec.hidden))
+        return Results(plan, h, d, stage(COMBINE, [d, plan, self.weights], (spec.max_tokens, spec.hidden)))
 
     def run(self, device: OpenCLDevice, config: KernelConfig) -> np.ndarray:
-        """The four stages; y [TM, H], NaN where nothing was written."""
-        plan, rows, dtype = self.plan(device, config), self.spec.layout.max_rows, self.x.dtype
-        up = [self.x, plan, *self.gate.arrays, *self.up.arrays]
-        h = self.run_stage(device, config, GATE_UP, up, (rows, self.spec.intermediate, 1, 1), dtype)
-        down = [h, plan, *self.down.arrays]
-        d = self.run_stage(device, config, DOWN, down, (rows, self.spec.hidden, 1, 1), dtype)
-        tokens = (self.spec.max_tokens, self.spec.hidden, 1, 1)
-        y = self.run_stage(device, config, COMBINE, [d, plan, self.weights], tokens, dtype)
-        return y.reshape(tokens[:2])
+        """y [TM, H], NaN where nothing was written."""
+        return self.run_all(device, config).y
 
 
 def random_ids(rng: np.random.Generator, tokens: int, experts: int, top_k: int) -> np.ndarray:
@@ -132,12 +185,16 @@ def random_block(
     ids: np.ndarray | None = None,
     max_tokens: int | None = None,
     dtype: Any = np.float32,
+    scale_dtype: Any = np.float16,
 ) -> Block:
-    """A block of ``tokens`` tokens in buffers for ``max_tokens``; the rest is absent (id -2), x there NaN."""
+    """A block of ``tokens`` tokens in buffers for ``max_tokens``; the rest is absent (id -2).
+
+    x and top-k weights that no expert may see are NaN; all others differ, as do all experts' weights.
+    """
     kinds = (precision,) * 3 if isinstance(precision, str) else precision
-    gate = random_projection(rng, experts, intermediate, hidden, kinds[0], group, zero)
-    up = random_projection(rng, experts, intermediate, hidden, kinds[1], group, zero)
-    down = random_projection(rng, experts, hidden, intermediate, kinds[2], group, zero)
+    gate = random_projection(rng, experts, intermediate, hidden, kinds[0], group, zero, scale_dtype)
+    up = random_projection(rng, experts, intermediate, hidden, kinds[1], group, zero, scale_dtype)
+    down = random_projection(rng, experts, hidden, intermediate, kinds[2], group, zero, scale_dtype)
     room = max(tokens, 1) if max_tokens is None else max_tokens
     x = np.full((room, hidden), np.nan, dtype)
     x[:tokens] = rng.standard_normal((tokens, hidden))
@@ -146,8 +203,7 @@ def random_block(
     weights = np.full((room, top_k), np.nan, dtype)
     weights[:tokens] = rng.random((tokens, top_k))
     weights[:tokens] /= weights[:tokens].sum(axis=1, keepdims=True)
+    x[(all_ids < 0).all(axis=1)] = np.nan
+    weights[all_ids < 0] = np.nan
     spec = BlockSpec(experts, top_k, room, gate.spec, up.spec, down.spec)
     return Block(spec, gate, up, down, x, all_ids, weights)
-
-
-__all__ = ["Block", "Projection", "WorkSize", "pack", "random_block", "random_ids", "random_projection"]

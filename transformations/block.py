@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import openvino as ov
+from openvino.op import Constant
 
-from ov_moe.spec import Activation
+from ov_moe.spec import Activation, GateUpLayout
 
 from .weights import ExpertWeights
 
@@ -16,23 +17,30 @@ class MoEBlock:
     """A Mixture-of-Experts block: y[t] = sum over slots of weights[t, s] * expert ids[t, s] of x[t].
 
     Everything between the three inputs and ``output`` may be replaced: no other part of the model reads it.
-    The expert is down(silu(gate(x)) * up(x)). The ids of one token are distinct and from 0 to E-1, as a TopK
-    gives them.
+    The expert is down(activation(gate(x), up(x))). The ids of one token are distinct and from 0 to E-1, as a
+    TopK gives them.
 
     Attributes:
         name: Friendly name of the node that gives ``output``.
-        x: f32 [T, H], before it is repeated for the experts.
-        topk_ids: i32 or i64 [T, k].
-        topk_weights: f32 [T, k].
-        output: f32 [T, H].
+        x: f32 [T, H], before it is repeated for the experts, or [..., H] with T = the product of the others.
+        topk_ids: i32 or i64 [T, k], or [..., k].
+        topk_weights: f32 [T, k], or [..., k].
+        output: f32 [T, H], or the shape that ``output_shape`` gives.
         experts: E.
         top_k: k, experts a token.
         hidden: H.
         intermediate: I.
-        gate: [E, I, H].
-        up: [E, I, H].
+        gate: [E, I, H]; [E, 2I, H] and both projections where ``layout`` is not ``separate``.
+        up: [E, I, H]; None where it stands inside ``gate``.
         down: [E, H, I].
         activation: What stands between the projections.
+        layout: ``separate``; ``interleaved``: even rows of ``gate`` are gate, odd ones up; ``halves``: the first
+            I rows are gate, the others up.
+        gate_bias: f16 or f32, 2 * E * I elements in the order of the rows of ``gate`` (only where the layout is
+            not ``separate``), or None.
+        down_bias: f16 or f32, E * H elements, or None.
+        output_shape: i64 [rank]: y [T, H] is reshaped to it, -1 for what is left and no special zeros. A constant or
+            a node of its own that reads shapes of the model outside the block. None where ``output`` is [T, H].
     """
 
     name: str
@@ -45,9 +53,13 @@ class MoEBlock:
     hidden: int
     intermediate: int
     gate: ExpertWeights
-    up: ExpertWeights
+    up: ExpertWeights | None
     down: ExpertWeights
-    activation: Activation = "swiglu"
+    activation: Activation = field(default_factory=Activation)
+    layout: GateUpLayout = "separate"
+    gate_bias: Constant | None = None
+    down_bias: Constant | None = None
+    output_shape: ov.Output | None = None
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,7 @@ def _body(island: Island) -> tuple[list[ov.Node], list[ov.Node], ov.Model]:
     spec, name = island.spec, island.name
     kinds = ((spec.hidden, ov.Type.f32), (spec.top_k, ov.Type.i32), (spec.top_k, ov.Type.f32))
     chunk = [ops.parameter([1, spec.max_tokens, columns], kind) for columns, kind in kinds]
-    unknown = [
-        ops.parameter([-1, *list(value.get_shape())[1:]], value.get_element_type()) for value in island.weights
-    ]
+    unknown = [ops.parameter([-1, *list(value.get_shape())[1:]], value.get_element_type()) for value in island.weights]
     weights = tuple(
         ops.reshape(parameter, i64(list(value.get_shape())), special_zero=False).output(0)
         for parameter, value in zip(unknown, island.weights, strict=True)

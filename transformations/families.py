@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import openvino as ov
 
-from . import tiled
+from . import fused_tiled, sorted_experts, tiled, unrolled
 from .block import MoEBlock, Skipped
 
 Finder = Callable[[ov.Model], tuple[list[MoEBlock], list[Skipped]]]
 
-FAMILIES: tuple[Finder, ...] = (tiled.find,)
+FAMILIES: tuple[Finder, ...] = (tiled.find, fused_tiled.find, unrolled.find, sorted_experts.find)
 
 
 def find_blocks(model: ov.Model) -> tuple[list[MoEBlock], list[Skipped]]:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
+from openvino.op import Constant
 
-from ov_moe.kernels.block import BlockSpec
+from ov_moe.kernels.block import FOUR_BIT, BlockSpec
 from ov_moe.kernels.plan import ID_ABSENT
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE, Stage
-from ov_moe.ops import MoECombine, MoEDown, MoEGateUp, MoERoute
+from ov_moe.ops import MoECombine, MoEDown, MoEGateUp, MoEGateUpFused, MoERoute
 from ov_moe.ops.base import Attribute
 
 from .block import MoEBlock
@@ -48,7 +49,7 @@ class Island:
         spec: Sizes and formats.
         name: Of the block; it keeps the operations of different blocks apart.
         balance: The user's switch.
-        weights: Inputs 2 to 7 of GateUp and 2 to 4 of Down.
+        weights: Inputs of GateUp or GateUpFused from 2 on, then those of Down.
     """
 
     spec: BlockSpec
@@ -78,8 +79,10 @@ class Island:
 
         plan = MoERoute([buffer(tokens.ids, spec.top_k)], **carried(ROUTE))
         x = buffer(tokens.x, spec.hidden)
-        h = MoEGateUp([x, plan.output(0), *weights[:6]], **carried(GATE_UP))
-        d = MoEDown([h.output(0), plan.output(0), *weights[6:]], **carried(DOWN))
+        gate_up, first = spec.gate_up_stage, spec.gate_up_stage.inputs - 2
+        projections = MoEGateUp if gate_up is GATE_UP else MoEGateUpFused
+        h = projections([x, plan.output(0), *weights[:first]], **carried(gate_up))
+        d = MoEDown([h.output(0), plan.output(0), *weights[first:]], **carried(DOWN))
         y = MoECombine([d.output(0), plan.output(0), buffer(tokens.weights, spec.top_k)], **carried(COMBINE))
         for op in (plan, h, d, y):
             op.set_friendly_name(f"{self.name}{suffix}/{op.stage.op_type}")
@@ -88,27 +91,45 @@ class Island:
 
 def island_of(block: MoEBlock, max_tokens: int, balance: str) -> Island:
     """The island of a matched block."""
-    spec = BlockSpec(block.experts, block.top_k, max_tokens, block.gate.spec, block.up.spec, block.down.spec)
-    weights = (*_inputs(block.gate, 2), *_inputs(block.up, 5), *_inputs(block.down, 2))
-    return Island(spec, block.name, balance, weights)
+    spec = BlockSpec(
+        block.experts,
+        block.top_k,
+        max_tokens,
+        block.gate.spec,
+        block.up.spec if block.up is not None else None,
+        block.down.spec,
+        block.layout,
+        block.activation,
+        block.gate_bias is not None,
+        block.down_bias is not None,
+    )
+    up = _inputs(block.up, 5) if block.up is not None else [_or_stand_in(block.gate_bias, 5)]
+    down = [*_inputs(block.down, 2), _or_stand_in(block.down_bias, 5)]
+    return Island(spec, block.name, balance, (*_inputs(block.gate, 2), *up, *down))
 
 
 def _inputs(weights: ExpertWeights, port: int) -> list[ov.Output]:
     """Weights, scales and zero points as an operation takes them at ``port`` and the two after it.
 
-    4-bit constants become u8 ones over the same bytes. What a format lacks is one element; its value is the
-    port's number, because the GPU plugin merges equal constants and then refuses one producer on two ports.
+    Constants of types that a kernel cannot have become u8 ones over the same bytes.
     """
-    four_bit = weights.spec.precision in ("u4", "i4")
-    inputs: list[ov.Node] = [as_u8(weights.values) if four_bit else weights.values]
-    for place, constant in enumerate((weights.scale, weights.zero_point), start=port + 1):
-        if constant is None:
-            inputs.append(ops.constant(np.array([place], np.float32)))
-        elif constant.get_element_type().get_type_name() in ("u4", "i4"):
-            inputs.append(as_u8(constant, [int(constant.get_byte_size())]))
-        else:
-            inputs.append(constant)
-    return [node.output(0) for node in inputs]
+    four_bit = weights.spec.precision in FOUR_BIT
+    values = as_u8(weights.values) if four_bit else weights.values
+    scale, zeros = weights.scale, weights.zero_point
+    return [values.output(0), _or_stand_in(scale, port + 1), _or_stand_in(zeros, port + 2)]
+
+
+def _or_stand_in(constant: Constant | None, port: int) -> ov.Output:
+    """A constant, as bytes where its type is none that a kernel can have; one element where there is none.
+
+    The element's value is the port's number, because the GPU plugin merges equal constants and then refuses one
+    producer on two ports.
+    """
+    if constant is None:
+        return ops.constant(np.array([port], np.float32)).output(0)
+    if constant.get_element_type().get_type_name() in (*FOUR_BIT, "f8e8m0"):
+        return as_u8(constant, [int(constant.get_byte_size())]).output(0)
+    return constant.output(0)
 
 
 def _pad(value: ov.Output, begin: ov.Node, end: ov.Node, fill: float) -> ov.Output:

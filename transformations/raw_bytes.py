@@ -12,11 +12,11 @@ from openvino.op import Constant
 from .not_matched import NotMatched
 from .walk import element_type
 
-BITS = {"u4": 4, "i4": 4, "u8": 8, "i8": 8}
+BITS = {"u4": 4, "i4": 4, "f4e2m1": 4, "u8": 8, "i8": 8, "f8e8m0": 8}
 
 
 def as_u8(constant: Constant, shape: Sequence[int] | None = None) -> Constant:
-    """A u8 Constant over the memory of a u4, i4, u8 or i8 Constant.
+    """A u8 Constant over the memory of a u4, i4, f4e2m1, u8, i8 or f8e8m0 Constant.
 
     The obvious ways fail in openvino 2026.4: sharing ``constant.data`` is refused (read-only),
     ``op.constant`` copies, and a Tensor over the array or ``get_tensor_view()`` inside a Constant dangles
@@ -31,7 +31,7 @@ def as_u8(constant: Constant, shape: Sequence[int] | None = None) -> Constant:
         A new u8 Constant, not part of any model. It alone keeps the bytes alive.
 
     Raises:
-        NotMatched: The element type is none of the four, the rows of a 4-bit constant do not start at a byte
+        NotMatched: The element type is none of these, the rows of a 4-bit constant do not start at a byte
             (then ask for a flat ``shape``), or ``shape`` has another number of bytes.
     """
     precision = element_type(constant.output(0))

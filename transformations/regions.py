@@ -8,18 +8,26 @@ else by the TopK.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import openvino as ov
 
+from .block import MoEBlock, Skipped
+from .not_matched import NotMatched
+
 WEIGHT_CHAIN = frozenset({"Convert", "Multiply", "Subtract", "Reshape", "Gather"})
+# What may stand between a constant and a MatMul, read or not: what is not is then skipped with a reason.
+BEFORE_EXPERTS = WEIGHT_CHAIN | {"Slice", "Split", "Transpose", "VariadicSplit"}
 AFTER_DOWN = frozenset({"Add", "Convert", "Multiply", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 BEHIND_FACTORS = AFTER_DOWN | {
     "Broadcast",
     "Divide",
+    "Equal",
     "GatherElements",
+    "OneHot",
     "ReduceSum",
     "ScatterElementsUpdate",
+    "Select",
     "Slice",
     "Softmax",
 }
@@ -36,13 +44,37 @@ def regions(model: ov.Model) -> list[ov.Node]:
     return list(found.values())
 
 
+def match_each(lasts: Iterable[ov.Node], match: Callable[[ov.Node], MoEBlock]) -> tuple[list[MoEBlock], list[Skipped]]:
+    """(blocks, what was skipped): each region through ``match``, its ``NotMatched`` as the reason."""
+    blocks: list[MoEBlock] = []
+    skipped: list[Skipped] = []
+    for last in lasts:
+        try:
+            blocks.append(match(last))
+        except NotMatched as reason:
+            skipped.append(Skipped(str(last.get_friendly_name()), str(reason)))
+    return blocks, skipped
+
+
+def has_fused_gate_up(last: ov.Node) -> bool:
+    """Whether one MatMul stands before the down projection of a region, for gate and up together.
+
+    Args:
+        last: A node that ``regions`` gave.
+    """
+    down = next((n for n in _upstream(last) if n.get_type_name() == "MatMul" and _has_expert_weights(n)), None)
+    if down is None:
+        return False
+    return len([n for n in _upstream(down, data_only=True) if n.get_type_name() == "MatMul"]) == 1
+
+
 def _has_expert_weights(matmul: ov.Node) -> bool:
     weights = matmul.input_value(1)
     shape = weights.get_partial_shape()
     if shape.rank.is_dynamic or len(shape) != 3 or shape.is_dynamic:
         return False
     node = weights.get_node()
-    while node.get_type_name() in WEIGHT_CHAIN:
+    while node.get_type_name() in BEFORE_EXPERTS:
         node = node.input_value(0).get_node()
     return bool(node.get_type_name() == "Constant")
 
@@ -69,6 +101,20 @@ def _downstream(start: ov.Node) -> Iterator[ov.Node]:
                 yield node
                 if node.get_type_name() in AFTER_DOWN:
                     queue.append(node)
+
+
+def _upstream(start: ov.Node, data_only: bool = False) -> Iterator[ov.Node]:
+    """Producers, nearest first; ends behind a MatMul and at the Tile of x. ``data_only``: of its first input."""
+    queue = deque([v.get_node() for v in start.input_values()[: 1 if data_only else None]])
+    seen: set[str] = set()
+    while queue:
+        node = queue.popleft()
+        if node.get_name() in seen or node.get_type_name() == "Tile":
+            continue
+        seen.add(node.get_name())
+        yield node
+        if node.get_type_name() != "MatMul":
+            queue.extend(v.get_node() for v in node.input_values())
 
 
 def _router(multiply: ov.Node) -> ov.Node | None:

@@ -40,15 +40,28 @@ def _replace(block: MoEBlock, max_tokens: int, balance: str) -> ov.Output:
 
 
 def build(block: MoEBlock, max_tokens: int, balance: str) -> ov.Output:
-    """The replacement for ``block.output``, f32 [T, H]: the first max_tokens tokens, then the rest in chunks."""
+    """The replacement for ``block.output``: the first max_tokens tokens, then the rest in chunks."""
     island = island_of(block, max_tokens, balance)
-    tokens = Tokens(block.x, ops.convert(block.topk_ids, "i32").output(0), block.topk_weights)
-    length = ops.gather(ops.shape_of(block.x, "i64"), i64([0]), i64(0))
+    tokens = Tokens(
+        _rows(block.x, block.hidden),
+        _rows(ops.convert(block.topk_ids, "i32").output(0), block.top_k),
+        _rows(block.topk_weights, block.top_k),
+    )
+    length = ops.gather(ops.shape_of(tokens.x, "i64"), i64([0]), i64(0))
     # Negative where T is larger: the rows behind are cut off.
     missing = ops.concat([ops.subtract(i64([max_tokens]), length), i64([0])], 0)
     y = island.place(tokens.padded(i64([0, 0]), missing), island.weights)
     first = ops.slice(y, i64([0]), length, i64([1]), i64([0]))
-    rows = block.x.get_partial_shape()[0]
-    if rows.is_static and rows.get_length() <= max_tokens:
-        return first.output(0)
-    return ops.concat([first, rest_in_chunks(island, tokens, length)], 0).output(0)
+    rows = tokens.x.get_partial_shape()[0]
+    if not (rows.is_static and rows.get_length() <= max_tokens):
+        first = ops.concat([first, rest_in_chunks(island, tokens, length)], 0)
+    if block.output_shape is not None:
+        first = ops.reshape(first, block.output_shape, special_zero=False)
+    return first.output(0)
+
+
+def _rows(value: ov.Output, columns: int) -> ov.Output:
+    """[..., columns] as [T, columns]; the same node where it has rank 2 already."""
+    if len(value.get_partial_shape()) == 2:
+        return value
+    return ops.reshape(value, i64([-1, columns]), special_zero=False).output(0)

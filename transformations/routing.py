@@ -11,6 +11,7 @@ import numpy as np
 import openvino as ov
 
 from .not_matched import NotMatched
+from .shape_items import dimension, is_token_count, item
 from .walk import (
     INTEGER_TYPES,
     Walk,
@@ -38,7 +39,7 @@ def read_routing(walk: Walk, factors: ov.Output, experts: int) -> Routing:
 
     Args:
         walk: Gathers the nodes passed.
-        factors: f32 [E, T, 1], zero where an expert does not see a token.
+        factors: f32 [E, T, 1] or, with T in two axes, [E, a, b, 1]; zero where an expert does not see a token.
         experts: E.
 
     Returns:
@@ -47,7 +48,8 @@ def read_routing(walk: Walk, factors: ov.Output, experts: int) -> Routing:
     Raises:
         NotMatched: Naming the first node that is not part of this form.
     """
-    expect_dims(factors, (experts, None, 1), "the routing factors")
+    tokens = (None, None) if len(dims(factors)) == 4 else (None,)
+    expect_dims(factors, (experts, *tokens, 1), "the routing factors")
     by_expert = walk.through_views(factors)
     transpose = walk.enter(by_expert, "Transpose", "the swap of tokens and experts")
     expect_integers(transpose, 1, [[1, 0]], "an order")
@@ -91,35 +93,14 @@ def _expect_zeros(zeros: ov.Output, ids: ov.Output, experts: int) -> None:
 
 
 def _rows_of_ids(broadcast: ov.Node, ids: ov.Output) -> bool:
-    """Whether the target shape is Concat(Gather(ShapeOf(ids), 0), E), or the row counts agree statically."""
+    """Whether the target shape is [rows of the ids, E], or the row counts agree statically."""
     rows = dims(broadcast.output(0))[0]
     if rows is not None:
         return rows == dims(ids)[0]
     shape = broadcast.input_value(1).get_node()
-    if shape.get_type_name() != "Concat":
-        return False
-    gather = shape.input_value(0).get_node()
-    if gather.get_type_name() == "Unsqueeze":
-        gather = gather.input_value(0).get_node()
-    if gather.get_type_name() != "Gather":
-        return False
-    index = constant(gather.input_value(1))
-    if index is None or index.reshape(-1).tolist() != [0]:
-        return False
-    return _shares_rows(gather.input_value(0), ids)
-
-
-def _shares_rows(shape: ov.Output, ids: ov.Output) -> bool:
-    """Whether ``shape`` is that of the ids, or of a part of them when they are concatenated slot by slot.
-
-    PhiMoE takes its two experts from two TopKs and counts the tokens by the first.
-    """
-    if _is_shape_of(shape, ids):
-        return True
-    concat = through_converts(ids).get_node()
-    if concat.get_type_name() != "Concat" or concat.get_attributes()["axis"] not in (1, -1):
-        return False
-    return any(_is_shape_of(shape, part) for part in concat.input_values())
+    if shape.get_type_name() == "ShapeOf":
+        return is_token_count(dimension(shape.input_value(0), 0), ids)
+    return bool(shape.get_type_name() == "Concat") and is_token_count(item(shape.input_value(0)), ids)
 
 
 def _before_identity_slice(walk: Walk, updates: ov.Output, ids: ov.Output) -> ov.Output:

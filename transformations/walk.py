@@ -94,7 +94,7 @@ class Walk:
 
         These keep the row-major order of all elements, so that the shapes at both ends of the chain, which
         the caller checks, say everything: with one unknown dimension at each end nothing is left to the nodes
-        in between.
+        in between. Where the tokens stand in two unknown dimensions, ``token_axes`` looks at the nodes too.
         """
         while (node := output.get_node()).get_type_name() in VIEWS:
             self._inner[node.get_name()] = node

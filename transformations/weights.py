@@ -11,11 +11,13 @@ from openvino.op import Constant
 from ov_moe.spec import Precision, ProjectionSpec
 
 from .not_matched import NotMatched
-from .walk import dims, element_type, expect
+from .walk import dims, element_type, expect, through_converts
 
 FLOATS = ("f32", "f16")
 INTEGERS = ("u8", "i8", "u4", "i4")
 UNSIGNED = ("u8", "u4")
+SCALED = (*INTEGERS, "f4e2m1")
+FOUR_BIT = ("u4", "i4", "f4e2m1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +28,8 @@ class ExpertWeights:
 
     Attributes:
         spec: Element type, N, K, group size and zero point.
-        values: [E, N, K], or [E, N, G, group] for grouped integers.
-        scale: f16 or f32 [E, N, 1] or [E, N, G, 1]; None for f16 and f32 weights.
+        values: [E, N, K], or [E, N, G, group] where K is in groups.
+        scale: f16 or f32 (f8e8m0 of f4e2m1 weights) [E, N, 1] or [E, N, G, 1]; None for f16 and f32 weights.
         zero_point: Element type of ``values``, shape of ``scale``; None when nothing is subtracted.
     """
 
@@ -47,7 +49,8 @@ def read_weights(output: ov.Output) -> ExpertWeights:
 
     The chain is the one NNCF writes and optimum-intel exports carry: Constant -> Convert
     [-> Subtract(Convert(zero point))] -> Multiply(scale) [-> Reshape] [-> Convert], or a float Constant
-    [-> Convert].
+    [-> Convert]. Weights of mxfp4 are f4e2m1 and their scales f8e8m0 behind a Convert. Codebooks (cb4, nf4) are
+    not read.
 
     Args:
         output: Static [E, N, K] floats, e.g. ``matmul.input_value(1)``.
@@ -71,9 +74,7 @@ def read_weights(output: ov.Output) -> ExpertWeights:
     multiply = expect(inner, "Multiply", "the scaling of the weights")
     stored, scale_output = _operands(multiply)
     values, zero_point = _integers(stored)
-    scale = _before_float_converts(scale_output).get_node()
-    if scale.get_type_name() != "Constant" or element_type(scale.output(0)) not in FLOATS:
-        raise NotMatched("stands where the scale should be an f16 or f32 Constant", scale)
+    scale = _scale(scale_output, element_type(values.output(0)))
     group_size = _group_size(values, experts, n, k)
     for companion in (scale, zero_point):
         if companion is not None and list(companion.shape) != [*values.shape[:-1], 1]:
@@ -94,7 +95,7 @@ def _before_float_converts(output: ov.Output) -> ov.Output:
 
 def _floats(values: Constant, n: int, k: int) -> ExpertWeights:
     precision = element_type(values.output(0))
-    if precision in INTEGERS:
+    if precision in SCALED:
         raise NotMatched(f"holds {precision} weights without a scale", values)
     if precision not in FLOATS:
         raise _unreadable(values)
@@ -102,16 +103,30 @@ def _floats(values: Constant, n: int, k: int) -> ExpertWeights:
 
 
 def _operands(multiply: ov.Node) -> tuple[ov.Output, ov.Output]:
-    """(stored values, scale): the scale is the operand that is a float constant, else the second one."""
+    """(stored values, scale): the scale is the operand that is a constant of a scale's type, else the second one."""
     first, second = multiply.input_values()
     bare = _before_float_converts(first).get_node()
-    if bare.get_type_name() == "Constant" and element_type(bare.output(0)) in FLOATS:
+    if bare.get_type_name() == "Constant" and element_type(bare.output(0)) in (*FLOATS, "f8e8m0"):
         return second, first
     return first, second
 
 
+def _scale(output: ov.Output, weights_type: str) -> Constant:
+    wanted = ("f8e8m0",) if weights_type == "f4e2m1" else ("f16", "f32")
+    scale = _before_float_converts(output).get_node()
+    if scale.get_type_name() != "Constant":
+        raise NotMatched(f"stands where the scale should be an {' or '.join(wanted)} Constant", scale)
+    if element_type(scale.output(0)) not in wanted:
+        found = element_type(scale.output(0))
+        raise NotMatched(f"is a scale of type {found}; that of {weights_type} is {' or '.join(wanted)}", scale)
+    return scale
+
+
 def _integers(stored: ov.Output) -> tuple[Constant, Constant | None]:
     """(values, zero point) behind the operand that is scaled."""
+    gather = _before_float_converts(stored).get_node()
+    if gather.get_type_name() == "Gather":
+        raise NotMatched(f"looks weights up in a codebook of {_codes(gather)}, which is not read", gather)
     node = stored.get_node()
     if node.get_type_name() != "Subtract":
         return _converted(stored, "the stored weights"), None
@@ -123,13 +138,19 @@ def _integers(stored: ov.Output) -> tuple[Constant, Constant | None]:
     return values, zero_point
 
 
+def _codes(gather: ov.Node) -> str:
+    """Element types of a codebook and of the ids that look it up."""
+    entries, ids = (element_type(through_converts(gather.input_value(port))) for port in (0, 1))
+    return f"{entries} by {ids} ids"
+
+
 def _converted(output: ov.Output, role: str) -> Constant:
-    """The integer Constant in front of a Convert to f16 or f32."""
+    """The Constant in front of a Convert to f16 or f32."""
     convert = expect(output, "Convert", f"the conversion of {role}")
     if element_type(convert.output(0)) not in FLOATS:
         raise NotMatched(f"converts {role} to {element_type(convert.output(0))}", convert)
     found = expect(convert.input_value(0), "Constant", role)
-    if element_type(found.output(0)) not in INTEGERS:
+    if element_type(found.output(0)) not in SCALED:
         raise _unreadable(found)
     return found
 
@@ -141,11 +162,11 @@ def _group_size(values: Constant, experts: int, n: int, k: int) -> int:
     grouped = len(shape) == 4 and shape[:2] == [experts, n] and shape[2] * shape[3] == k
     if not per_channel and not grouped:
         raise NotMatched(f"holds shape {shape}, which is not [{experts}, {n}, {k}] nor its groups", values)
-    if element_type(values.output(0)) in ("u4", "i4") and shape[-1] % 2:
+    if element_type(values.output(0)) in FOUR_BIT and shape[-1] % 2:
         raise NotMatched(f"has 4-bit rows or groups of {shape[-1]} elements, not whole bytes", values)
     return shape[-1]
 
 
 def _unreadable(values: Constant) -> NotMatched:
-    served = ", ".join(FLOATS + INTEGERS)
+    served = ", ".join(FLOATS + SCALED)
     return NotMatched(f"holds {element_type(values.output(0))} weights; {served} are read", values)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +38,8 @@ class OpenCLDevice:
         self._context = pyopencl.Context([self.device])
         self._queue = pyopencl.CommandQueue(self._context)
         self._kernel = functools.lru_cache(maxsize=512)(self._build)
+        # A kernel object holds the arguments of the next launch: one thread at a time.
+        self._launching = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -70,7 +74,6 @@ class OpenCLDevice:
         Raises:
             DeviceError: The program does not build, or the device refuses the launch.
         """
-        cl, flags = self._cl, self._cl.mem_flags
         text = program(
             stage,
             config,
@@ -78,22 +81,47 @@ class OpenCLDevice:
             [(array.shape, array.dtype.name) for array in inputs],
             (output.shape, output.dtype.name),
         )
-        kernel = self._kernel(text, stage.entry)
         sizes = {name: int(attributes[name]) for name in attributes if isinstance(attributes[name], int)}
-        size = size or work_size(stage, config, sizes)
+        self.launch(text, stage.entry, size or work_size(stage, config, sizes), inputs, output)
+
+    def launch(self, text: str, entry: str, size: WorkSize, inputs: Sequence[Tensor], output: Tensor) -> None:
+        """Run a composed program; its arrays may be longer than the shapes it was composed for.
+
+        Args:
+            text: The program, from ``ov_moe.kernels.compose.program``.
+            entry: Name of the kernel.
+            size: Work size.
+            inputs: See ``run``.
+            output: See ``run``.
+
+        Raises:
+            DeviceError: The program does not build, or the device refuses the launch.
+        """
+        cl, flags = self._cl, self._cl.mem_flags
+        kernel = self._kernel(text, entry)
         copy = flags.READ_WRITE | flags.COPY_HOST_PTR
+        # Only plans (tickets) and outputs are written: weights need no copy where device and host share memory.
+        use = flags.READ_ONLY | flags.USE_HOST_PTR if self.device.host_unified_memory else copy
         try:
-            buffers = [cl.Buffer(self._context, copy, hostbuf=_not_empty(array)) for array in (*inputs, output)]
-            kernel(self._queue, size.global_size, (size.local_size, 1, 1), *buffers)
+            buffers = [
+                cl.Buffer(self._context, copy if array.dtype == np.int32 else use, hostbuf=_not_empty(array))
+                for array in inputs
+            ]
+            buffers.append(cl.Buffer(self._context, copy, hostbuf=_not_empty(output)))
+            with self._launching:
+                kernel(self._queue, size.global_size, (size.local_size, 1, 1), *buffers)
             if output.size:
                 cl.enqueue_copy(self._queue, output, buffers[-1])
             self._queue.finish()
         except cl.Error as error:
-            raise DeviceError(f"{stage.entry} failed on {self.name}: {error}.") from error
+            raise DeviceError(f"{entry} failed on {self.name}: {error}.") from error
 
     def _build(self, text: str, entry: str) -> Any:
         try:
-            return self._cl.Kernel(self._cl.Program(self._context, text).build(["-cl-std=CL2.0"]), entry)
+            with warnings.catch_warnings():
+                # Drivers that report their progress make pyopencl warn of a "non-empty compiler output".
+                warnings.simplefilter("ignore", self._cl.CompilerWarning)
+                return self._cl.Kernel(self._cl.Program(self._context, text).build(["-cl-std=CL2.0"]), entry)
         except self._cl.Error as error:
             raise DeviceError(f"{entry} does not build on {self.name}: {error}") from error
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.plan import PlanLayout
-from ov_moe.spec import ProjectionSpec
+from ov_moe.kernels.stages import GATE_UP, GATE_UP_FUSED, Stage
+from ov_moe.spec import SWIGLU, Activation, GateUpLayout, ProjectionSpec
+
+FOUR_BIT = ("u4", "i4", "f4e2m1")
 
 
 def projection_attributes(name: str, spec: ProjectionSpec) -> dict[str, int | str]:
@@ -19,7 +25,7 @@ def projection_attributes(name: str, spec: ProjectionSpec) -> dict[str, int | st
         raise InvalidInputError(
             f"{name}: group size {spec.group_size} must be even and divide K = {spec.k}, or be K itself."
         )
-    if spec.precision in ("u4", "i4") and spec.k % 2:
+    if spec.precision in FOUR_BIT and spec.k % 2:
         raise InvalidInputError(f"{name}: rows of {spec.k} 4-bit weights do not fill whole bytes; K must be even.")
     real = spec.precision in ("f16", "f32")
     if real == bool(spec.group_size) or (real and spec.zero_point):
@@ -27,12 +33,24 @@ def projection_attributes(name: str, spec: ProjectionSpec) -> dict[str, int | st
             f"{name}: {spec.precision} weights with group size {spec.group_size} and "
             f"zero_point={spec.zero_point} make no sense: integers have scales, f16 and f32 have none."
         )
+    if spec.precision == "f4e2m1" and spec.zero_point:
+        raise InvalidInputError(f"{name}: f4e2m1 weights have a sign of their own and no zero point.")
     return {
         f"{name}_format": "float" if real else spec.precision,
-        f"{name}_scale": "none" if real else "some",
+        f"{name}_scale": "none" if real else "e8m0" if spec.precision == "f4e2m1" else "some",
         f"{name}_zero": spec.precision if spec.zero_point else "none",
         f"{name}_group": spec.group_size,
     }
+
+
+def exact_float(value: float | None) -> str:
+    """An OpenCL literal of exactly the fp32 value; None is infinity.
+
+    A string, because the GPU plugin prints attributes of type double with six decimals.
+    """
+    if value is None or math.isinf(value):
+        return "INFINITY"
+    return f"{float(np.float32(value))!r}f"
 
 
 @dataclass(frozen=True)
@@ -43,23 +61,40 @@ class BlockSpec:
         experts: E.
         top_k: Slots of a token, k.
         max_tokens: TM, the tokens that the buffers have room for.
-        gate: [E, I, H].
-        up: [E, I, H].
+        gate: [E, I, H], or [E, 2I, H] and both projections where ``layout`` is not ``separate``.
+        up: [E, I, H]; None where it stands inside ``gate``.
         down: [E, H, I].
+        layout: Where the rows of gate and up stand.
+        activation: What stands between the projections.
+        gate_bias: Whether 2I values are added for each expert (only where the layout is not ``separate``).
+        down_bias: Whether H values are added for each expert.
     """
 
     experts: int
     top_k: int
     max_tokens: int
     gate: ProjectionSpec
-    up: ProjectionSpec
+    up: ProjectionSpec | None
     down: ProjectionSpec
+    layout: GateUpLayout = "separate"
+    activation: Activation = SWIGLU
+    gate_bias: bool = False
+    down_bias: bool = False
 
     def __post_init__(self) -> None:
-        i, h = self.gate.n, self.gate.k
-        if (self.up.n, self.up.k) != (i, h) or (self.down.n, self.down.k) != (h, i):
+        if (self.up is None) == (self.layout == "separate") or (self.up is not None and self.gate_bias):
             raise InvalidInputError(
-                f"gate is {i} x {h}, up {self.up.n} x {self.up.k}, down {self.down.n} x {self.down.k} (N x K): "
+                f"layout {self.layout!r} with {'no' if self.up is None else 'an'} up projection"
+                f"{' and a gate bias' if self.gate_bias else ''}: gate and up are separate and without bias, or one "
+                "matrix holds both."
+            )
+        i, h = self.intermediate, self.hidden
+        up = self.up or ProjectionSpec("f32", i, h)
+        if self.up is None and self.gate.n % 2:
+            raise InvalidInputError(f"gate and up together have {self.gate.n} rows, which must be even.")
+        if (up.n, up.k) != (i, h) or (self.down.n, self.down.k) != (h, i):
+            raise InvalidInputError(
+                f"gate is {i} x {h}, up {up.n} x {up.k}, down {self.down.n} x {self.down.k} (N x K): "
                 "gate and up must agree and down must be their transpose."
             )
 
@@ -71,10 +106,15 @@ class BlockSpec:
     @property
     def intermediate(self) -> int:
         """I."""
-        return self.gate.n
+        return self.gate.n if self.up is not None else self.gate.n // 2
 
     @property
-    def layout(self) -> PlanLayout:
+    def gate_up_stage(self) -> Stage:
+        """The stage that computes both projections."""
+        return GATE_UP if self.up is not None else GATE_UP_FUSED
+
+    @property
+    def plan_layout(self) -> PlanLayout:
         """The layout of this block's plan."""
         return PlanLayout(self.experts, self.top_k, self.max_tokens)
 
@@ -93,6 +133,13 @@ class BlockSpec:
         return {
             **self.sizes(),
             **projection_attributes("gate", self.gate),
-            **projection_attributes("up", self.up),
+            **(projection_attributes("up", self.up) if self.up is not None else {}),
             **projection_attributes("down", self.down),
+            "gate_bias": "some" if self.gate_bias else "none",
+            "down_bias": "some" if self.down_bias else "none",
+            "layout": self.layout,
+            "activation": self.activation.kind,
+            "beta": exact_float(self.activation.beta),
+            "limit": exact_float(self.activation.limit),
+            "up_offset": exact_float(self.activation.up_offset),
         }

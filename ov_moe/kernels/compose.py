@@ -83,7 +83,7 @@ def program(
     """
     lines = ["#pragma OPENCL EXTENSION cl_khr_fp16 : enable"]
     lines += [f"#define {name.upper()} {attributes[name]}" for name in stage.attributes]
-    lines += [f"#define {name} {value}" for name, value in config.defines().items()]
+    lines += [f"#define {name} {value}" for name, value in (*config.defines().items(), *stage.defines)]
     for index, (shape, dtype) in enumerate(inputs):
         lines += buffer_defines(f"INPUT{index}", shape, dtype)
     lines += buffer_defines("OUTPUT0", *output)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, Stage
+from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,13 @@ def work_size(stage: Stage, config: KernelConfig, block: Mapping[str, int]) -> W
 
     The grid is (N blocks, row tiles of max_tokens rows, experts), as upstream's.
     """
-    if stage is COMBINE:
-        groups = (min(block["max_tokens"], config.groups), 1, 1)
-    elif stage in (GATE_UP, DOWN):
-        if config.schedule == "pool":
-            groups = (config.groups, 1, 1)
-        else:
-            columns = 2 * block["intermediate"] if stage is GATE_UP else block["hidden"]
-            groups = (
-                -(-columns // config.tile_n),
-                -(-block["max_tokens"] // config.tile_m),
-                block["experts"],
-            )
-    else:
+    if stage is ROUTE:
         groups = (1, 1, 1)
+    elif stage is COMBINE:
+        groups = (min(block["max_tokens"], config.groups), 1, 1)
+    elif config.schedule == "pool":
+        groups = (config.groups, 1, 1)
+    else:
+        columns = block["hidden"] if stage is DOWN else 2 * block["intermediate"]
+        groups = (-(-columns // config.tile_n), -(-block["max_tokens"] // config.tile_m), block["experts"])
     return WorkSize(groups, config.local_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ def layer_element(stage: Stage, config: KernelConfig, size: WorkSize) -> Element
         ElementTree.SubElement(kernel, "Source", filename=name)
     for name in stage.attributes:
         ElementTree.SubElement(kernel, "Define", name=name.upper(), param=name, type="string")
-    for name, value in config.defines().items():
+    for name, value in (*config.defines().items(), *stage.defines):
         ElementTree.SubElement(kernel, "Define", name=name, default=value)
     buffers = ElementTree.SubElement(layer, "Buffers")
     for port in range(stage.inputs):
@@ -54,18 +55,19 @@ def write_layers(folder: Path, config: KernelConfig, sizes: Mapping[str, WorkSiz
     Args:
         folder: A cache folder; a sub-folder named by the content is made, whole or not at all.
         config: The kernel configuration.
-        sizes: Work size by operation type.
+        sizes: Work size of each operation type that the model holds.
     """
-    layers = [layer_element(stage, config, sizes[stage.op_type]) for stage in STAGES]
-    geometry = "-".join("x".join(map(str, sizes[stage.op_type].groups)) for stage in STAGES)
-    target = folder / f"{source_hash(config)}-{geometry}"
+    stages = [stage for stage in STAGES if stage.op_type in sizes]
+    layers = [layer_element(stage, config, sizes[stage.op_type]) for stage in stages]
+    text = "\n".join(map(_text, layers))
+    target = folder / f"{source_hash(config)}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     if not target.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder))
-        for name in sorted({name for stage in STAGES for name in stage.sources}):
+        for name in sorted({name for stage in stages for name in stage.sources}):
             (draft / name).write_text(read_source(name), encoding="utf-8")
         # One entry behind another, without a common root: so the plugin reads it.
-        (draft / "layers.xml").write_text("\n".join(map(_text, layers)), encoding="utf-8")
+        (draft / "layers.xml").write_text(text, encoding="utf-8")
         try:
             os.rename(draft, target)
         except OSError:  # another process was first: its content is the same

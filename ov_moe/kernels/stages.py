@@ -15,6 +15,7 @@ class Stage:
         sources: Files of ``ov_moe.cl``, joined in this order.
         inputs: Number of inputs; they are the kernel's first arguments, the output is the last.
         attributes: Attributes of the operation that the kernel is built with; the define is the upper case.
+        defines: Definitions that are the same for every operation of the stage.
     """
 
     op_type: str
@@ -22,10 +23,14 @@ class Stage:
     sources: tuple[str, ...]
     inputs: int
     attributes: tuple[str, ...]
+    defines: tuple[tuple[str, str], ...] = ()
 
 
 _BLOCK = ("experts", "top_k", "max_tokens")
+_SIZES = (*_BLOCK, "hidden", "intermediate")
 _GEMM = ("common.cl", "schedule.cl", "weights.cl", "tile_fma.cl")
+_GATE_UP = (*_GEMM, "activation.cl", "gate_up.cl")
+_ACTIVATION = ("layout", "activation", "beta", "limit", "up_offset")
 
 
 def _projection(name: str) -> tuple[str, ...]:
@@ -36,17 +41,21 @@ ROUTE = Stage("MoERoute", "ov_moe_route", ("common.cl", "route.cl"), 1, _BLOCK)
 GATE_UP = Stage(
     "MoEGateUp",
     "ov_moe_gate_up",
-    (*_GEMM, "gate_up.cl"),
+    _GATE_UP,
     8,
-    (*_BLOCK, "hidden", "intermediate", *_projection("gate"), *_projection("up")),
+    (*_SIZES, *_projection("gate"), *_projection("up"), *_ACTIVATION),
+    (("GATE_UP_FUSED", "0"),),
 )
-DOWN = Stage(
-    "MoEDown",
-    "ov_moe_down",
-    (*_GEMM, "down.cl"),
-    5,
-    (*_BLOCK, "hidden", "intermediate", *_projection("down")),
+# Gate and up in one matrix: the GPU plugin refuses one producer on two ports, so it is an operation of its own.
+GATE_UP_FUSED = Stage(
+    "MoEGateUpFused",
+    "ov_moe_gate_up",
+    _GATE_UP,
+    6,
+    (*_SIZES, *_projection("gate"), "gate_bias", *_ACTIVATION),
+    (("GATE_UP_FUSED", "1"),),
 )
+DOWN = Stage("MoEDown", "ov_moe_down", (*_GEMM, "down.cl"), 6, (*_SIZES, *_projection("down"), "down_bias"))
 COMBINE = Stage("MoECombine", "ov_moe_combine", ("common.cl", "combine.cl"), 3, (*_BLOCK, "hidden"))
 
-STAGES = (ROUTE, GATE_UP, DOWN, COMBINE)
+STAGES = (ROUTE, GATE_UP, GATE_UP_FUSED, DOWN, COMBINE)

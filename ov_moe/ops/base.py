@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import openvino as ov
 
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.block import FOUR_BIT
 from ov_moe.kernels.plan import PlanLayout
 from ov_moe.kernels.stages import Stage
 from ov_moe.ops.evaluate import evaluate_stage
@@ -15,6 +16,13 @@ from ov_moe.ops.evaluate import evaluate_stage
 Attribute = int | str
 _SIZES: dict[str, Attribute] = {"experts": 1, "top_k": 1, "max_tokens": 1}
 REAL_TYPES = ("f32", "f16")
+ACTIVATION_DEFAULTS: dict[str, Attribute] = {
+    "layout": "separate",
+    "activation": "swiglu",
+    "beta": "1.0f",
+    "limit": "INFINITY",
+    "up_offset": "0.0f",
+}
 
 
 def projection_defaults(name: str) -> dict[str, Attribute]:
@@ -109,13 +117,19 @@ class MoEOp(ov.Op):  # type: ignore[misc]  # openvino ships no types
         experts, group = self.number("experts"), self.number(f"{name}_group")
         precision = str(self.attributes[f"{name}_format"])
         kinds = {"float": REAL_TYPES, "i8": ("i8",)}.get(precision, ("u8",))
-        expected = experts * n * (k // 2 if precision in ("u4", "i4") else k)
+        expected = experts * n * (k // 2 if precision in FOUR_BIT else k)
         self._check_count(port, f"{name} weights", expected, kinds)
         groups = experts * n * (k // group) if group else 1
-        self._check_count(port + 1, f"{name} scales", groups, REAL_TYPES)
+        powers = self.attributes[f"{name}_scale"] == "e8m0"
+        self._check_count(port + 1, f"{name} scales", groups, ("u8",) if powers else REAL_TYPES)
         zeros = str(self.attributes[f"{name}_zero"])
         count = -(-groups // 2) if zeros in ("u4", "i4") else groups
         self._check_count(port + 2, f"{name} zero points", count if zeros != "none" else 1, None)
+
+    def check_bias(self, name: str, port: int, count: int) -> None:
+        """Check a bias of ``count`` elements, or the one element that stands for none."""
+        some = self.attributes[f"{name}_bias"] == "some"
+        self._check_count(port, f"{name} bias", count if some else 1, REAL_TYPES)
 
     def _check_count(self, port: int, name: str, count: int, types: tuple[str, ...] | None) -> None:
         shape, kind = self.get_input_partial_shape(port), self.get_input_element_type(port).get_type_name()

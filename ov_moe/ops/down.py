@@ -9,10 +9,15 @@ from ov_moe.ops.base import Attribute, MoEOp, projection_defaults
 
 
 class MoEDown(MoEOp):
-    """h [R, I, 1, 1], plan, down (weights [E, H, I], scales, zero points) -> d [R, H, 1, 1]."""
+    """h [R, I, 1, 1], plan, down (weights [E, H, I], scales, zero points), bias [E, H] -> d [R, H, 1, 1]."""
 
     stage = DOWN
-    defaults: ClassVar[dict[str, Attribute]] = {"hidden": 1, "intermediate": 1, **projection_defaults("down")}
+    defaults: ClassVar[dict[str, Attribute]] = {
+        "hidden": 1,
+        "intermediate": 1,
+        **projection_defaults("down"),
+        "down_bias": "none",
+    }
 
     def check_inputs(self) -> None:
         """Shapes and types against the attributes."""
@@ -20,6 +25,7 @@ class MoEDown(MoEOp):
         self.check(0, "h", [self.layout.max_rows, intermediate, 1, 1])
         self.check_plan()
         self.check_projection("down", 2, hidden, intermediate)
+        self.check_bias("down", 5, self.number("experts") * hidden)
 
     def output_shape(self) -> list[int]:
         """[R, H, 1, 1]."""

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe import reference
+from ov_moe.kernels.block import FOUR_BIT
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.kernels.plan import PlanLayout, PlanView
-from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE
-from ov_moe.spec import Precision, ProjectionSpec
+from ov_moe.kernels.plan import ROW_INVALID, PlanLayout, PlanView
+from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, GATE_UP_FUSED, ROUTE
+from ov_moe.spec import Activation, ActivationKind, GateUpLayout, Precision, ProjectionSpec
 
 Attributes = Mapping[str, int | str]
 Tensor = npt.NDArray[Any]
@@ -35,13 +36,32 @@ def _weights(attributes: Attributes, name: str, n: int, k: int, stored: Sequence
         return cast(Tensor, reference.dequantize(spec, values)[0])
     scale = stored[1].reshape(experts, -1)[expert]
     zeros = None
-    if zero and precision in ("u4", "i4"):  # packed over all experts: an expert may start inside a byte
+    if zero and precision in FOUR_BIT:  # packed over all experts: an expert may start inside a byte
         flat = reference.unpack_nibbles(stored[2], False, experts * scale.size).reshape(experts, -1)[expert]
         padded = np.append(flat, [0] * (flat.size % 2)).astype(np.uint8)
         zeros = padded[0::2] | padded[1::2] << 4
     elif zero:
         zeros = stored[2].reshape(experts, -1)[expert]
     return cast(Tensor, reference.dequantize(spec, values, scale, zeros)[0])
+
+
+def _bias(attributes: Attributes, name: str, stored: Tensor, expert: int) -> Tensor | float:
+    if attributes[f"{name}_bias"] == "none":
+        return 0.0
+    return cast(Tensor, stored.reshape(int(attributes["experts"]), -1)[expert].astype(np.float64))
+
+
+def _activation(attributes: Attributes) -> Activation:
+    def number(name: str) -> float | None:
+        text = str(attributes[name])
+        return None if text == "INFINITY" else float(text.removesuffix("f"))
+
+    return Activation(
+        kind=cast(ActivationKind, attributes["activation"]),
+        beta=number("beta") or 0.0,
+        limit=number("limit"),
+        up_offset=number("up_offset") or 0.0,
+    )
 
 
 def _active(plan: PlanView) -> list[int]:
@@ -55,17 +75,22 @@ def route(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, conf
 
 
 def gate_up(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, config: KernelConfig) -> None:
-    """x, plan, gate, up -> h."""
+    """x, plan, gate and up (apart, or in one with a bias) -> h."""
     plan = _plan(attributes, inputs[1])
     hidden, intermediate = int(attributes["hidden"]), int(attributes["intermediate"])
     tokens = plan.pair_of_row // int(attributes["top_k"])
     x, h = inputs[0].reshape(-1, hidden), output.reshape(-1, intermediate)
     for expert in _active(plan):
         rows = slice(plan.row_offset[expert], plan.row_offset[expert + 1])
-        gate = _weights(attributes, "gate", intermediate, hidden, inputs[2:5], expert)
-        up = _weights(attributes, "up", intermediate, hidden, inputs[5:8], expert)
         x_rows = x[tokens[rows]].astype(np.float64)
-        h[rows] = reference.swiglu(x_rows @ gate.T, x_rows @ up.T)
+        if attributes["layout"] == "separate":
+            gate = x_rows @ _weights(attributes, "gate", intermediate, hidden, inputs[2:5], expert).T
+            up = x_rows @ _weights(attributes, "up", intermediate, hidden, inputs[5:8], expert).T
+        else:
+            both = x_rows @ _weights(attributes, "gate", 2 * intermediate, hidden, inputs[2:5], expert).T
+            both += _bias(attributes, "gate", inputs[5], expert)
+            gate, up = reference.split_gate_up(both, cast(GateUpLayout, attributes["layout"]))
+        h[rows] = reference.activate(_activation(attributes), gate, up)
 
 
 def down(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, config: KernelConfig) -> None:
@@ -75,7 +100,8 @@ def down(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, confi
     h, d = inputs[0].reshape(-1, intermediate), output.reshape(-1, hidden)
     for expert in _active(plan):
         rows = slice(plan.row_offset[expert], plan.row_offset[expert + 1])
-        d[rows] = h[rows].astype(np.float64) @ _weights(attributes, "down", hidden, intermediate, inputs[2:5], expert).T
+        weights = _weights(attributes, "down", hidden, intermediate, inputs[2:5], expert)
+        d[rows] = h[rows].astype(np.float64) @ weights.T + _bias(attributes, "down", inputs[5], expert)
 
 
 def combine(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, config: KernelConfig) -> None:
@@ -84,15 +110,18 @@ def combine(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, co
     d, y = inputs[0].reshape(-1, hidden), output.reshape(-1, hidden)
     rows = plan.row_of_pair.reshape(-1, top_k)
     weights = inputs[2].reshape(-1, top_k)[: plan.tokens].astype(np.float64)
-    y[: plan.tokens] = 0
+    total = np.zeros((plan.tokens, hidden))
     for slot in range(top_k):
         some = np.flatnonzero(rows[:, slot] >= 0)
-        y[some] += (weights[some, slot, None] * d[rows[some, slot]]).astype(y.dtype)
+        total[some] += weights[some, slot, None] * d[rows[some, slot]]
+    total[(rows == ROW_INVALID).any(axis=1)] = np.nan
+    y[: plan.tokens] = total
 
 
 STAGES: dict[str, Callable[[Attributes, Sequence[Tensor], Tensor, KernelConfig], None]] = {
     ROUTE.op_type: route,
     GATE_UP.op_type: gate_up,
+    GATE_UP_FUSED.op_type: gate_up,
     DOWN.op_type: down,
     COMBINE.op_type: combine,
 }

@@ -7,10 +7,10 @@ import openvino as ov
 from ov_moe.ops.base import MoEOp
 from ov_moe.ops.combine import MoECombine
 from ov_moe.ops.down import MoEDown
-from ov_moe.ops.gate_up import MoEGateUp
+from ov_moe.ops.gate_up import MoEGateUp, MoEGateUpFused
 from ov_moe.ops.route import MoERoute
 
-OPERATIONS: tuple[type[MoEOp], ...] = (MoERoute, MoEGateUp, MoEDown, MoECombine)
+OPERATIONS: tuple[type[MoEOp], ...] = (MoERoute, MoEGateUp, MoEGateUpFused, MoEDown, MoECombine)
 
 
 def register(core: ov.Core) -> None:

@@ -11,17 +11,11 @@
 
 #include "vgpu.h"
 
-struct swapped {
-    struct swapped *next;
-    int axis;
-    char *text;
-};
-
 struct program {
     cl_program stand_in;
     bool from_source, keep_optimised;
     vgpu_hash sources;
-    struct swapped *swapped; /* the parts of the source whose dimensions change places */
+    struct vgpu_part *swapped; /* the parts of the source whose dimensions change places */
     char *axes;              /* after a build: "kernel axis\n" for each kernel of those parts */
 };
 
@@ -52,48 +46,6 @@ static cl_program actual(cl_program handle)
 
 /* ---- creation ---- */
 
-/* The plugin batches kernels into one source; each kernel's part starts with this line, and a comment with the
- * kernel's name before it. Whatever comes before the first, or a source without the line, is one part. */
-static const char part_start[] = "\n#define KERNEL(name)";
-
-static const char *next_part(const char *text)
-{
-    const char *start = strstr(text + 1, part_start);
-    while (start) {
-        const char *line = start;
-        while (line > text + 1 && line[-1] != '\n')
-            line--;
-        if (line <= text + 1 || strncmp(line, "//", 2))
-            break;
-        start = line - 1;
-    }
-    return start;
-}
-
-static void add_part(struct program *program, struct vgpu_text *out, const char *text, size_t length)
-{
-    char *part = strndup(text, length);
-    int axis = vgpu_long_axis(part);
-    if (!axis) {
-        vgpu_text_add(out, part, length);
-        free(part);
-        return;
-    }
-    struct swapped *swapped = vgpu_allocate(sizeof *swapped);
-    *swapped = (struct swapped){program->swapped, axis, part};
-    program->swapped = swapped;
-    vgpu_add_swapped(out, part, axis);
-}
-
-static void add_parts(struct program *program, struct vgpu_text *out, const char *text)
-{
-    while (text) {
-        const char *next = next_part(text);
-        add_part(program, out, text, next ? (size_t)(next - text) : strlen(text));
-        text = next;
-    }
-}
-
 cl_program vgpu_clCreateProgramWithSource(cl_context context, cl_uint count, const char **strings,
                                           const size_t *lengths, cl_int *error)
 {
@@ -108,8 +60,7 @@ cl_program vgpu_clCreateProgramWithSource(cl_context context, cl_uint count, con
     struct program *program = vgpu_allocate(sizeof *program);
     program->from_source = true;
     program->keep_optimised = strstr(whole.data, "ov_moe_") != NULL;
-    vgpu_text_add(&fixed, vgpu_source_prefix, strlen(vgpu_source_prefix));
-    add_parts(program, &fixed, whole.data);
+    vgpu_fix_source(&program->swapped, &fixed, whole.data);
     program->sources = vgpu_hash_bytes(0, fixed.data, fixed.length);
     const char *text = fixed.data;
     cl_program handle = DRIVER(clCreateProgramWithSource)(context, 1, &text, &fixed.length, error);
@@ -164,29 +115,10 @@ static char *kernel_names(cl_program handle)
     return names;
 }
 
-static void find_axes(const struct program *program, const char *names, struct vgpu_text *axes)
+static int axis_of(cl_program handle, const char *name)
 {
-    char *copy = strdup(names), *rest = NULL;
-    vgpu_text_add(axes, "", 0);
-    for (char *name = strtok_r(copy, ";", &rest); name; name = strtok_r(NULL, ";", &rest))
-        for (const struct swapped *swapped = program->swapped; swapped; swapped = swapped->next)
-            if (vgpu_has_word(swapped->text, name)) {
-                vgpu_text_addf(axes, "%s %d\n", name, swapped->axis);
-                break;
-            }
-    free(copy);
-}
-
-static int axis_of(const struct program *program, const char *name)
-{
-    size_t length = strlen(name);
-    for (const char *line = program ? program->axes : NULL; line && *line;) {
-        if (!strncmp(line, name, length) && line[length] == ' ')
-            return line[length + 1] - '0';
-        line = strchr(line, '\n');
-        line += line != NULL;
-    }
-    return 0;
+    const struct program *program = find(handle);
+    return program ? vgpu_axis_of(program->axes, name) : 0;
 }
 
 static bool only_device(cl_program handle, cl_device_id *device)
@@ -276,7 +208,7 @@ cl_int vgpu_clBuildProgram(cl_program handle, cl_uint count, const cl_device_id 
     if (!error) {
         char *names = kernel_names(actual(handle));
         if (!cached && program->from_source) {
-            find_axes(program, names, &axes);
+            vgpu_find_axes(program->swapped, names, &axes);
             program->axes = axes.data;
             if (cacheable)
                 store(handle, &axes, key);
@@ -353,7 +285,7 @@ cl_kernel vgpu_clCreateKernel(cl_program handle, const char *name, cl_int *error
 {
     cl_kernel kernel = DRIVER(clCreateKernel)(actual(handle), name, error);
     if (kernel)
-        vgpu_kernel_created(kernel, axis_of(find(handle), name));
+        vgpu_kernel_created(kernel, axis_of(handle, name));
     return kernel;
 }
 
@@ -368,7 +300,7 @@ cl_int vgpu_clCreateKernelsInProgram(cl_program handle, cl_uint count, cl_kernel
         DRIVER(clGetKernelInfo)(kernels[i], CL_KERNEL_FUNCTION_NAME, 0, NULL, &bytes);
         char *name = vgpu_allocate(bytes + 1);
         DRIVER(clGetKernelInfo)(kernels[i], CL_KERNEL_FUNCTION_NAME, bytes, name, NULL);
-        vgpu_kernel_created(kernels[i], axis_of(find(handle), name));
+        vgpu_kernel_created(kernels[i], axis_of(handle, name));
         free(name);
     }
     return error;

@@ -8,11 +8,12 @@
  *    (or 1) exchanged: here in its source by macros, and by launches.c in its launches.
  */
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vgpu.h"
 
-const char vgpu_source_prefix[] = "#define native_powr(x, y) powr(fabs(x), y)\n"
+static const char prefix[] = "#define native_powr(x, y) powr(fabs(x), y)\n"
                                   "#define native_recip(x) (1 / (x))\n"
                                   "#define native_divide(x, y) ((x) / (y))\n"
                                   "#define native_exp(x) exp(x)\n"
@@ -41,11 +42,6 @@ static const char *find_word(const char *text, const char *word)
         if ((at == text || !in_word(at[-1])) && !in_word(at[length]))
             return at;
     return NULL;
-}
-
-bool vgpu_has_word(const char *text, const char *word)
-{
-    return find_word(text, word) != NULL;
 }
 
 static const char *skip_blanks(const char *at)
@@ -87,7 +83,7 @@ static bool is_one(const char *source, const char *at, const char **end)
 }
 
 /* The dimension along which the work-group of the kernel in `source` starts to be longer than 1. */
-int vgpu_long_axis(const char *source)
+static int long_axis(const char *source)
 {
     static const char attribute[] = "reqd_work_group_size";
     for (const char *at = source; (at = find_word(at, attribute));) {
@@ -106,7 +102,7 @@ int vgpu_long_axis(const char *source)
 }
 
 /* Append `source`, written for its own order of dimensions, so that dimension 0 and `axis` have changed places. */
-void vgpu_add_swapped(struct vgpu_text *out, const char *source, int axis)
+static void add_swapped(struct vgpu_text *out, const char *source, int axis)
 {
     vgpu_text_addf(out, "\n");
     for (size_t i = 0; i < id_function_count; i++)
@@ -124,4 +120,72 @@ void vgpu_add_swapped(struct vgpu_text *out, const char *source, int axis)
     for (size_t i = 0; i < id_function_count; i++)
         vgpu_text_addf(out, "#undef %s\n", id_functions[i]);
     vgpu_text_addf(out, "#undef get_global_linear_id\n#undef get_local_linear_id\n#undef reqd_work_group_size\n");
+}
+
+/* The plugin batches kernels into one source; each kernel's part starts with this line, and a comment with the
+ * kernel's name before it. Whatever comes before the first, or a source without the line, is one part. */
+static const char part_start[] = "\n#define KERNEL(name)";
+
+static const char *next_part(const char *text)
+{
+    const char *start = strstr(text + 1, part_start);
+    while (start) {
+        const char *line = start;
+        while (line > text + 1 && line[-1] != '\n')
+            line--;
+        if (line <= text + 1 || strncmp(line, "//", 2))
+            break;
+        start = line - 1;
+    }
+    return start;
+}
+
+static void add_part(struct vgpu_part **swapped, struct vgpu_text *out, const char *text, size_t length)
+{
+    char *part = strndup(text, length);
+    int axis = long_axis(part);
+    if (!axis) {
+        vgpu_text_add(out, part, length);
+        free(part);
+        return;
+    }
+    struct vgpu_part *kept = vgpu_allocate(sizeof *kept);
+    *kept = (struct vgpu_part){*swapped, axis, part};
+    *swapped = kept;
+    add_swapped(out, part, axis);
+}
+
+void vgpu_fix_source(struct vgpu_part **swapped, struct vgpu_text *out, const char *text)
+{
+    vgpu_text_add(out, prefix, strlen(prefix));
+    while (text) {
+        const char *next = next_part(text);
+        add_part(swapped, out, text, next ? (size_t)(next - text) : strlen(text));
+        text = next;
+    }
+}
+
+void vgpu_find_axes(const struct vgpu_part *swapped, const char *names, struct vgpu_text *axes)
+{
+    char *copy = strdup(names), *rest = NULL;
+    vgpu_text_add(axes, "", 0);
+    for (char *name = strtok_r(copy, ";", &rest); name; name = strtok_r(NULL, ";", &rest))
+        for (const struct vgpu_part *part = swapped; part; part = part->next)
+            if (find_word(part->text, name)) {
+                vgpu_text_addf(axes, "%s %d\n", name, part->axis);
+                break;
+            }
+    free(copy);
+}
+
+int vgpu_axis_of(const char *axes, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *line = axes; line && *line;) {
+        if (!strncmp(line, name, length) && line[length] == ' ')
+            return line[length + 1] - '0';
+        line = strchr(line, '\n');
+        line += line != NULL;
+    }
+    return 0;
 }

@@ -181,10 +181,15 @@ void vgpu_text_addf(struct vgpu_text *, const char *format, ...) __attribute__((
 void *vgpu_allocate(size_t bytes); /* zeroed; ends the process when there is no memory */
 
 /* source_fixes.c */
-extern const char vgpu_source_prefix[];
-int vgpu_long_axis(const char *source);
-void vgpu_add_swapped(struct vgpu_text *out, const char *source, int axis);
-bool vgpu_has_word(const char *text, const char *word);
+struct vgpu_part { /* a part of a source, whose dimensions 0 and `axis` change places */
+    struct vgpu_part *next;
+    int axis;
+    char *text;
+};
+void vgpu_fix_source(struct vgpu_part **swapped, struct vgpu_text *out, const char *source);
+/* "kernel axis\n" for each of the kernels (joined by ';') that stands in one of the parts; and a look into that. */
+void vgpu_find_axes(const struct vgpu_part *swapped, const char *kernel_names, struct vgpu_text *axes);
+int vgpu_axis_of(const char *axes, const char *kernel_name);
 
 /* binary_cache.c */
 typedef unsigned __int128 vgpu_hash;

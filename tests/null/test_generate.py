@@ -183,8 +183,6 @@ def test_counts_below_one_are_refused(compiled: ov.CompiledModel) -> None:
         ({"input_ids": [1, 2], "position_ids": [3, 1, 2]}, "logits", "position_ids has shape"),
     ],
 )
-def test_models_that_cannot_be_served_are_refused(
-    inputs: dict[str, list[int]], output: str, says: str
-) -> None:
+def test_models_that_cannot_be_served_are_refused(inputs: dict[str, list[int]], output: str, says: str) -> None:
     with pytest.raises(InvalidInputError, match=says):
         Session(tiny(inputs, output))

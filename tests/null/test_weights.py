@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 import pytest
-from graphs import BlockWeights, integer_constant, moe_block_model, pack
+from graphs import BlockWeights, RawWeights, decompressed, integer_constant, moe_block_model, pack, route
 
-from ov_moe.spec import Precision
+from ov_moe import reference
+from ov_moe.spec import Precision, ProjectionSpec
 from ov_moe.transformations.families import find_blocks
 from ov_moe.transformations.not_matched import NotMatched
-from ov_moe.transformations.raw_bytes import as_u8
-from ov_moe.transformations.weights import ExpertWeights
+from ov_moe.transformations.raw_bytes import BITS, as_u8
+from ov_moe.transformations.weights import ExpertWeights, read_weights
 
-EXPORTS = Path(__file__).resolve().parents[3] / "shared" / "models"
 MIB = 1 << 20
 OPTIONS = [
     {"precision": "f32"},
@@ -30,7 +29,10 @@ OPTIONS = [
     {"precision": "u4", "group_size": 0},
     {"precision": "i4"},
     {"precision": "i4", "group_size": 0},
+    {"precision": "f4e2m1"},
+    {"precision": "f4e2m1", "group_size": 16},
     {"precision": ("u8", "f16", "i4"), "router": "sigmoid"},
+    {"precision": ("i8", "f4e2m1", "u4")},
     {"precision": "u4", "router": "softmax-nonorm", "blocks": 2},
 ]
 
@@ -39,23 +41,16 @@ def build(**options: Any) -> tuple[ov.Model, list[BlockWeights]]:
     return moe_block_model(experts=6, top_k=3, hidden=64, intermediate=96, rng=np.random.default_rng(3), **options)
 
 
-def unpacked(constant: ov.op.Constant) -> np.ndarray:
-    """Integers of a constant, 4-bit ones from their bytes."""
-    kind = constant.get_element_type().to_string()
-    if kind not in ("u4", "i4"):
-        return constant.data.astype(np.float64)
-    data = as_u8(constant, [constant.get_byte_size()]).data
-    nibbles = np.stack([data & 15, data >> 4], 1).reshape(-1)[: np.prod(list(constant.shape))].astype(np.int64)
-    return np.where((nibbles > 7) & (kind == "i4"), nibbles - 16, nibbles).reshape(list(constant.shape))
-
-
 def dense(weights: ExpertWeights) -> np.ndarray:
-    values = unpacked(weights.values)
-    if weights.zero_point is not None:
-        values = values - unpacked(weights.zero_point)
-    if weights.scale is not None:
-        values = values * weights.scale.data.astype(np.float64)
-    return values.reshape(weights.experts, weights.spec.n, weights.spec.k)
+    """Weights [E, N, K] in float64, from the constants' bytes."""
+
+    def data(constant: ov.op.Constant | None) -> np.ndarray | None:
+        if constant is None or constant.get_element_type().to_string() not in BITS:
+            return None if constant is None else constant.data
+        raw = as_u8(constant, [constant.get_byte_size()]).data
+        return raw.view(np.int8) if constant.get_element_type() == ov.Type.i8 else raw
+
+    return reference.dequantize(weights.spec, data(weights.values), data(weights.scale), data(weights.zero_point))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -65,32 +60,9 @@ def test_the_constants_read_are_the_weights_stored(options: dict[str, Any]) -> N
     assert len(blocks) == len(stored)
     for block, weights in zip(blocks, stored, strict=True):
         np.testing.assert_array_equal(dense(block.gate), weights.gate)
+        assert block.up is not None
         np.testing.assert_array_equal(dense(block.up), weights.up)
         np.testing.assert_array_equal(dense(block.down), weights.down)
-
-
-def evaluate(x: np.ndarray, weights: BlockWeights, top_k: int, router: str) -> np.ndarray:
-    """One block on x [T, H] in float64."""
-    logits = x @ weights.router.astype(np.float64).T
-    scores = 1 / (1 + np.exp(-logits)) if router == "sigmoid" else np.exp(logits)
-    if router != "sigmoid":
-        scores /= scores.sum(1, keepdims=True)
-    ids = np.argsort(-scores, axis=1)[:, :top_k]
-    factors = np.take_along_axis(scores, ids, 1)
-    if router != "softmax-nonorm":
-        factors /= factors.sum(1, keepdims=True)
-    return experts_sum(x, ids, factors, (weights.gate, weights.up, weights.down))
-
-
-def experts_sum(x: np.ndarray, ids: np.ndarray, factors: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
-    """y[t] = sum over slots of factors[t, s] * expert ids[t, s] of x[t], in float64."""
-    gate_w, up_w, down_w = weights
-    y = np.zeros_like(x)
-    for t in range(len(x)):
-        for expert, factor in zip(ids[t], factors[t], strict=True):
-            gate, up = gate_w[expert] @ x[t], up_w[expert] @ x[t]
-            y[t] += factor * (down_w[expert] @ (gate / (1 + np.exp(-gate)) * up))
-    return y
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -101,7 +73,7 @@ def test_the_cpu_plugin_computes_what_the_stored_weights_mean(options: dict[str,
     found = compiled([x])["y"]
     expected = x.reshape(-1, 64).astype(np.float64)
     for weights in stored:
-        y = evaluate(expected, weights, 3, options.get("router", "softmax"))
+        y = weights.oracle(expected, *route(expected, weights, 3, options.get("router", "softmax")))
         expected = expected + y if len(stored) > 1 else y
     assert 0.05 < np.abs(expected).mean() < 5
     np.testing.assert_allclose(found.reshape(-1, 64), expected, atol=2e-3 * np.abs(expected).max())
@@ -122,11 +94,11 @@ def test_ids_given_as_inputs_choose_the_experts(topk_as_inputs: bool) -> None:
         factors = np.take_along_axis(scores / scores.sum(1, keepdims=True), ids, 1)
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(inputs)["y"].reshape(-1, 64)
-    expected = experts_sum(x.astype(np.float64), ids, factors, (stored[0].gate, stored[0].up, stored[0].down))
+    expected = stored[0].oracle(x, ids, factors)
     np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("precision", ["u4", "i4", "u8", "i8"])
+@pytest.mark.parametrize("precision", ["u4", "i4", "f4e2m1", "u8", "i8", "f8e8m0"])
 def test_bytes_are_shared(precision: Precision) -> None:
     values = np.random.default_rng(5).integers(0, 8, (3, 4, 2, 6))
     constant = integer_constant(values, precision, values.shape)
@@ -166,34 +138,80 @@ def test_bytes_that_do_not_fit_are_refused(
 
 
 def test_floats_are_refused() -> None:
-    with pytest.raises(NotMatched, match="is f16, not one of u4, i4, u8, i8"):
+    with pytest.raises(NotMatched, match="is f16, not one of u4, i4, f4e2m1, u8, i8, f8e8m0"):
         as_u8(ov.op.Constant(np.ones((1, 2, 4), np.float16)))
 
 
-EXPORTED = ["e8-fp32", "e8-fp16", "e8-int8", "e8-int8sym", "e8-int4", "e8-int4sym", "e8-int4cw"]
-EXPORTED += ["e8-int4g64", "e8-int4r06", "e8-nonorm-int4", "e64-int4"]
-exports = pytest.mark.skipif(not EXPORTS.is_dir(), reason="no folder of exported models beside the repository")
+def test_mxfp4_is_decompressed_as_openvino_does() -> None:
+    """Every code at every exponent that the f16 of the graph can hold."""
+    codes, exponents = np.tile(np.arange(16), (1, 26, 2)), np.arange(113, 139).reshape(1, 26, 1)
+    raw = RawWeights("f4e2m1", codes, exponents.astype(np.uint8))
+    model = ov.Model([ov.opset15.result(decompressed(raw, "w"))], [])
+    found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]
+    spec = ProjectionSpec("f4e2m1", 26, 32, 32)
+    np.testing.assert_array_equal(reference.dequantize(spec, pack(codes), exponents.astype(np.uint8)), found)
+    np.testing.assert_array_equal(raw.dense(), found)
 
 
-@exports
-@pytest.mark.parametrize("name", EXPORTED)
-def test_the_cut_of_an_export_computes_its_output(name: str) -> None:
-    model = ov.Core().read_model(EXPORTS / f"qwen3moe-{name}" / "openvino_model.xml")
-    blocks, _ = find_blocks(model)
-    cuts = [(b.x, b.topk_ids, b.topk_weights, b.output) for b in blocks]
-    results = [ov.opset15.result(output) for cut in cuts for output in cut]
-    model.add_results(results)
-    tokens = np.random.default_rng(9).integers(0, 512, (2, 7))
-    positions = np.tile(np.arange(7), (2, 1))
-    inputs = {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "position_ids": positions}
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = list(compiled(inputs | {"beam_idx": np.arange(2, dtype=np.int32)}).values())[-len(results) :]
-    for index, block in enumerate(blocks):
-        x, ids, factors, y = found[4 * index : 4 * index + 4]
-        expected = experts_sum(
-            x.astype(np.float64), ids, factors, (dense(block.gate), dense(block.up), dense(block.down))
-        )
-        np.testing.assert_allclose(y, expected, atol=2e-3 * np.abs(expected).max())
+def test_scales_of_mxfp4_are_powers_of_two() -> None:
+    scales = reference.e8m0(np.array([0, 126, 127, 254, 255], np.uint8))
+    np.testing.assert_array_equal(scales, [2.0**-127, 0.5, 1.0, 2.0**127, np.nan])
+
+
+def scaled(stored: ov.Node, scale: ov.Node) -> ov.Output:
+    value = ov.opset15.multiply(ov.opset15.convert(stored, "f16"), scale)
+    return ov.opset15.convert(ov.opset15.reshape(value, [2, 4, 64], special_zero=False), "f32").output(0)
+
+
+def constant_of(precision: str, *shape: int) -> ov.op.Constant:
+    """A constant of any type, all bytes 1, called after its type."""
+    kind = getattr(ov.Type, precision)
+    data = np.ones((int(np.prod(shape)) * kind.bitwidth + 7) // 8, np.uint8)
+    stored = ov.op.Constant(ov.Tensor(data, ov.Shape(shape), kind), shared_memory=False)
+    stored.set_friendly_name(precision)
+    return stored
+
+
+def codebook(entries: str, ids: str) -> ov.Output:
+    """The form of cb4: a codebook looked up by ids, and a scale."""
+    table = ov.opset15.convert(constant_of(entries, 16), "f16")
+    found = ov.opset15.gather(table, constant_of(ids, 2, 4, 2, 32), np.int64(0), name="lookup")
+    value = ov.opset15.multiply(found, ov.op.Constant(np.ones((2, 4, 2, 1), np.float16)))
+    return ov.opset15.convert(ov.opset15.reshape(value, [2, 4, 64], special_zero=False), "f32").output(0)
+
+
+def half_scale() -> ov.Node:
+    return ov.opset15.constant(np.ones((2, 4, 2, 1), np.float16), name="half")
+
+
+READ = "f32, f16, u8, i8, u4, i4, f4e2m1 are read"
+REFUSED = {
+    "Gather 'lookup' looks weights up in a codebook of f8e4m3 by u4 ids, which is not read": lambda: codebook(
+        "f8e4m3", "u4"
+    ),
+    f"Constant 'nf4' holds nf4 weights; {READ}": lambda: scaled(constant_of("nf4", 2, 4, 2, 32), half_scale()),
+    f"Constant 'f8e4m3' holds f8e4m3 weights; {READ}": lambda: scaled(constant_of("f8e4m3", 2, 4, 2, 32), half_scale()),
+    f"Constant 'u2' holds u2 weights; {READ}": lambda: scaled(constant_of("u2", 2, 4, 2, 32), half_scale()),
+    "Constant 'half' is a scale of type f16; that of f4e2m1 is f8e8m0": lambda: scaled(
+        constant_of("f4e2m1", 2, 4, 2, 32), half_scale()
+    ),
+    "Constant 'f8e8m0' is a scale of type f8e8m0; that of u4 is f16 or f32": lambda: scaled(
+        constant_of("u4", 2, 4, 2, 32), ov.opset15.convert(constant_of("f8e8m0", 2, 4, 2, 1), "f16")
+    ),
+    "Constant 'f8e4m3' is a scale of type f8e4m3; that of f4e2m1 is f8e8m0": lambda: scaled(
+        constant_of("f4e2m1", 2, 4, 2, 32), ov.opset15.convert(constant_of("f8e4m3", 2, 4, 2, 1), "f16")
+    ),
+    "Constant 'f4e2m1' holds f4e2m1 weights without a scale": lambda: ov.opset15.convert(
+        constant_of("f4e2m1", 2, 4, 64), "f32"
+    ).output(0),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_format_that_is_not_read_is_refused_by_name(reason: str) -> None:
+    with pytest.raises(NotMatched) as refused:
+        read_weights(REFUSED[reason]())
+    assert str(refused.value) == reason
 
 
 def anonymous_bytes() -> int:

@@ -1,0 +1,68 @@
+"""Where the demonstration runs: a real GPU where OpenVINO shows one, else the virtual GPU, or the CPU.
+
+The virtual GPU has to start before openvino is imported, and whether it is needed is known only after asking
+OpenVINO: so that is asked in a process of its own. This module does not import openvino.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from ov_moe import virtual_gpu
+from ov_moe.errors import OvMoeError
+
+_ASK = "import openvino; print(*[d for d in openvino.Core().available_devices if d.startswith('GPU')])"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device and what has to be said about it.
+
+    Attributes:
+        device: The OpenVINO device string.
+        virtual: Whether a GPU in that string is the virtual GPU.
+        why: One sentence for the user, or nothing.
+    """
+
+    device: str
+    virtual: bool
+    why: str = ""
+
+
+def choose(device: str) -> Place:
+    """Decide on a device, and start the virtual GPU where it is that. Call it before openvino is imported.
+
+    Args:
+        device: ``auto`` = a real GPU, else the virtual GPU. Any other string is taken as it stands and never
+            replaced; its ``GPU`` is the virtual one only where the virtual GPU runs already.
+
+    Raises:
+        DeviceError: The virtual GPU is needed and cannot start.
+    """
+    inherited = "OV_MOE_VGPU_RUNTIME" in os.environ
+    if device != "auto":
+        return Place(device, virtual=virtual_gpu.running() and device != "CPU")
+    if virtual_gpu.running() or inherited:
+        why = "The environment asks for the virtual GPU."
+    elif real_gpus():
+        return Place("GPU", virtual=False)
+    else:
+        why = "OpenVINO shows no GPU on this machine, so a virtual one takes its place."
+    virtual_gpu.start()
+    return Place("GPU", virtual=True, why=why)
+
+
+def real_gpus() -> list[str]:
+    """The GPUs that OpenVINO shows, e.g. ``["GPU.0", "GPU.1"]``.
+
+    Raises:
+        OvMoeError: OpenVINO cannot be imported, or fails while it looks.
+    """
+    asked = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        last = (asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"])[-1]
+        raise OvMoeError(f"OpenVINO failed while it looked for GPUs: {last} (--device CPU does without one).")
+    return asked.stdout.split()

@@ -1,0 +1,92 @@
+"""Route and its plan: exact against the reference, whatever the buffer held before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from blocks import POISON_INT, random_block
+from kernel_cases import Ids, among, config, rows_of, same, some_slots
+
+from ov_moe import reference
+from ov_moe.devices.opencl import default_device
+from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.plan import TICKET_DOWN, TICKET_GATE_UP, PlanLayout
+from ov_moe.kernels.stages import ROUTE
+
+
+def route(ids: np.ndarray, experts: int, setting: KernelConfig, before: int = POISON_INT) -> np.ndarray:
+    """The plan that the kernel writes into a buffer full of ``before``."""
+    layout = PlanLayout(experts, ids.shape[1], ids.shape[0])
+    plan = np.full((layout.size, 1, 1, 1), before, np.int32)
+    sizes = {"experts": experts, "top_k": ids.shape[1], "max_tokens": ids.shape[0]}
+    default_device().run(ROUTE, setting, sizes, [ids], plan)
+    return plan.reshape(-1)
+
+
+def assert_equal(found: np.ndarray, ids: np.ndarray, experts: int, tile_m: int) -> None:
+    layout = PlanLayout(experts, ids.shape[1], ids.shape[0])
+    got, want = layout.view(found), layout.view(reference.plan(ids, experts, tile_m))
+    assert (got.tokens, got.live_rows, got.tiles) == (want.tokens, want.live_rows, want.tiles)
+    assert found[TICKET_GATE_UP] == found[TICKET_DOWN] == 0
+    for name in ("row_offset", "tile_offset", "pair_of_row", "row_of_pair"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(want, name), name)
+
+
+@pytest.mark.parametrize(
+    "ids_of",
+    [
+        pytest.param(some_slots, id="padding between pairs"),
+        pytest.param(among(0, 199), id="only the first and the last expert"),
+        pytest.param(same(7, 7, 7), id="one expert, more pairs than a batch of the work-group"),
+    ],
+)
+@pytest.mark.parametrize(("tile_m", "local_size"), [(16, 16), (16, 64), (64, 128), (32, 256)])
+def test_plan_for_other_tiles_and_work_groups(
+    tile_m: int, local_size: int, ids_of: Ids, rng: np.random.Generator
+) -> None:
+    """16 work-items take 200 experts in 13 rounds, 256 in one; row tiles follow tile_m."""
+    ids = ids_of(rng, 100, 200, 3).astype(np.int32)
+    assert_equal(route(ids, 200, config("grid", tile_m=tile_m, local_size=local_size)), ids, 200, tile_m)
+
+
+def test_every_kind_of_id_in_one_plan(rng: np.random.Generator) -> None:
+    """Experts, padding, absent rows before and behind the last token, and ids that are no expert's."""
+    ids = rng.integers(-5, 14, (257, 4)).astype(np.int32)
+    ids[40:50] = -2
+    ids[239] = -1  # the last token is padding, and counts
+    ids[240:] = -2
+    assert_equal(route(ids, 8, config("grid")), ids, 8, 32)
+    extreme = np.array([[2**31 - 1, -(2**31)], [8, -3], [0, 7], [-2, -2]], np.int32)
+    assert_equal(route(extreme, 8, config("grid")), extreme, 8, 32)
+
+
+@pytest.mark.parametrize("before", [0, -1, 1, 2**31 - 1, POISON_INT])
+def test_plan_and_tickets_do_not_depend_on_what_the_buffer_held(before: int, rng: np.random.Generator) -> None:
+    ids = rows_of(31, 32, 33, 0, 1)(rng, 97, 5, 1).astype(np.int32)
+    assert_equal(route(ids, 5, config("ticket"), before), ids, 5, 32)
+
+
+def test_a_route_makes_used_tickets_new_again(rng: np.random.Generator) -> None:
+    """As on a GPU, where the plan's buffer is the one that the last inference's GEMMs took tickets from."""
+    ids = rng.integers(0, 8, (33, 2)).astype(np.int32)
+    plan = route(ids, 8, config("ticket"))
+    used = plan.copy()
+    used[[TICKET_GATE_UP, TICKET_DOWN]] = 1000
+    again = np.ascontiguousarray(used.reshape(-1, 1, 1, 1))
+    sizes = {"experts": 8, "top_k": 2, "max_tokens": 33}
+    default_device().run(ROUTE, config("ticket"), sizes, [ids], again)
+    np.testing.assert_array_equal(again.reshape(-1), plan)
+
+
+@pytest.mark.parametrize("experts", [1, 129, 512, 2048])
+def test_plan_with_more_experts_than_work_items(experts: int, rng: np.random.Generator) -> None:
+    """Work-groups of 64: the scan carries its sum from one round to the next."""
+    ids = rng.integers(0, experts, (1000, 10)).astype(np.int32)
+    assert_equal(route(ids, experts, config("grid", local_size=64)), ids, experts, 32)
+
+
+def test_plans_repeat_exactly(rng: np.random.Generator) -> None:
+    """Atomics count rows, but the order of rows is the order of pairs."""
+    block = random_block(rng, tokens=1000, experts=8, top_k=2, hidden=2, intermediate=2, precision="f32")
+    plans = [block.plan(default_device(), config("ticket")) for _ in range(5)]
+    assert all(np.array_equal(plan, plans[0]) for plan in plans)

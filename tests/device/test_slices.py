@@ -1,0 +1,89 @@
+"""Buffers that are slices of larger ones: offsets and pitches as the plugin may choose them."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from blocks import ABSENT, Block, poison, random_block, same_bits
+from kernel_cases import config
+
+from ov_moe.devices.opencl import default_device
+from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE
+
+
+class Sliced:
+    """Puts some buffers into larger ones full of poison: ``offset`` elements in, rows ``gap`` elements apart."""
+
+    def __init__(self, gaps: dict[str, int], offset: int = 3) -> None:
+        self.gaps, self.offset = gaps, offset
+        self.view = np.empty(0)  # the last buffer's part that the kernel sees
+
+    def __call__(
+        self, text: str, inputs: list[np.ndarray], output: np.ndarray
+    ) -> tuple[str, list[np.ndarray], np.ndarray]:
+        names = [*(f"INPUT{i}" for i in range(len(inputs))), "OUTPUT0"]
+        arrays = []
+        for name, array in zip(names, [*inputs, output], strict=True):
+            if name not in self.gaps:
+                arrays.append(array.reshape(-1))
+                continue
+            rows = array.reshape(array.shape[0], -1)
+            pitch = rows.shape[1] + self.gaps[name]
+            large = np.full(self.offset + len(rows) * pitch + 5, poison(array.dtype), array.dtype)
+            self.view = large[self.offset :][: len(rows) * pitch].reshape(-1, pitch)[:, : rows.shape[1]]
+            self.view[...] = rows
+            text, found = re.subn(rf"{name}_OFFSET 0", f"{name}_OFFSET {self.offset}", text)
+            assert found == 1
+            if self.gaps[name]:
+                text, found = re.subn(rf"({name}_PITCHES \(size_t \[\]\)\{{) \d+,", rf"\1 {pitch},", text)
+                assert found == 1
+            arrays.append(large)
+        return text, arrays[:-1], arrays[-1]
+
+
+@pytest.fixture(params=["f16", "u8", "u4"])
+def block(request: pytest.FixtureRequest, rng: np.random.Generator) -> Block:
+    """Slices of weights keep their rows together; zero points and 4-bit weights are offset by whole bytes."""
+    kinds = {"f16": {}, "u8": {"zero": True}, "u4": {"zero": True, "group": 2}}[request.param]
+    return random_block(
+        rng, tokens=33, experts=5, top_k=2, hidden=34, intermediate=18, precision=request.param, max_tokens=35, **kinds
+    )
+
+
+@pytest.mark.parametrize("schedule", ["grid", "ticket"])
+def test_offsets_and_pitches_change_nothing(block: Block, schedule: str) -> None:
+    device, setting, spec = default_device(), config(schedule), block.spec
+    dense = block.run_all(device, setting)
+    plan, rows = dense.plan, spec.plan_layout.max_rows
+    integer = block.gate.spec.group_size > 0
+    weights = {0: 0, 1: 0, 2: 0} if integer else {0: 0}
+
+    def run(stage, inputs, shape, gaps, dtype=np.float32):
+        sliced = Sliced(gaps)
+        result = block.run_stage(device, setting, stage, inputs, shape, dtype, arrange=sliced)
+        if "OUTPUT0" not in gaps:
+            return result.reshape(shape)
+        written = sliced.view.copy()
+        sliced.view[...] = np.nan
+        assert np.isnan(result).all(), "written between the output's rows"
+        return written
+
+    ids = run(ROUTE, [block.ids], (spec.plan_layout.size, 1), {"INPUT0": 7}, np.int32)
+    assert same_bits(ids.reshape(-1), plan)
+
+    ports = {f"INPUT{first + port}": gap for first in (2, 5) for port, gap in weights.items()}
+    inputs = [block.x, plan, *block.gate.arrays, *block.up.arrays]
+    h = run(GATE_UP, inputs, (rows, spec.intermediate), {"INPUT0": 9, "OUTPUT0": 4, **ports})
+    assert same_bits(h, dense.h)
+
+    ports = {f"INPUT{2 + port}": gap for port, gap in weights.items()}
+    d = run(
+        DOWN, [dense.h, plan, *block.down.arrays, ABSENT], (rows, spec.hidden), {"INPUT0": 5, "OUTPUT0": 2, **ports}
+    )
+    assert same_bits(d, dense.d)
+
+    gaps = {"INPUT0": 1, "INPUT2": 3, "OUTPUT0": 8}
+    y = run(COMBINE, [dense.d, plan, block.weights], (spec.max_tokens, spec.hidden), gaps)
+    assert same_bits(y, dense.y)

@@ -1,0 +1,174 @@
+"""Bad input: one sentence that names what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import openvino as ov
+import pytest
+from blocks_on_plugin import F32, SMALL
+from graphs import moe_block_model
+
+import ov_moe
+from ov_moe.ops import MoECombine, MoEDown, MoEGateUp, MoERoute
+
+
+@pytest.fixture(scope="module")
+def core() -> ov.Core:
+    return ov.Core()
+
+
+@pytest.fixture
+def plain() -> ov.Model:
+    """A model without any MoE block."""
+    x = ov.opset13.parameter([-1, 4], ov.Type.f32)
+    return ov.Model([ov.opset13.relu(x)], [x])
+
+
+@pytest.fixture
+def optimised(rng) -> ov.Model:
+    model, _ = moe_block_model(rng=rng, **SMALL)
+    ov_moe.optimize(model, max_tokens=8)
+    return model
+
+
+def says(kind: type[Exception], sentence: str):
+    return pytest.raises(kind, match=re.escape(sentence))
+
+
+def test_a_model_without_moe_is_reported_and_unchanged(plain):
+    before = [op.get_friendly_name() for op in plain.get_ordered_ops()]
+    report = ov_moe.optimize(plain)
+    assert (report.rewritten, report.skipped) == ((), ())
+    assert str(report) == "No MoE block was found: the model is unchanged; compile it with core.compile_model."
+    assert [op.get_friendly_name() for op in plain.get_ordered_ops()] == before
+
+
+def test_compile_without_optimize(core, plain):
+    with says(ov_moe.InvalidInputError, "The model holds no ov-moe operation: call ov_moe.optimize(model) first"):
+        ov_moe.compile_model(core, plain, "GPU")
+
+
+def test_optimize_takes_a_model():
+    with says(ov_moe.InvalidInputError, "optimize takes an openvino.Model, this is str: read the IR first."):
+        ov_moe.optimize("model.xml")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("balance", ["yes", "", None, True])
+def test_balance_is_one_of_three_words(plain, balance):
+    with says(ov_moe.InvalidInputError, f"balance is {balance!r}, it must be 'auto', 'on' or 'off'."):
+        ov_moe.optimize(plain, balance)
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1, 65537, 1.5, True, "8"])
+def test_max_tokens_is_a_count(plain, max_tokens):
+    with says(ov_moe.InvalidInputError, f"max_tokens is {max_tokens!r}, it must be a whole number from 1 to 65536."):
+        ov_moe.optimize(plain, max_tokens=max_tokens)
+
+
+@pytest.mark.parametrize(
+    "device", ["HETERO:GPU,CPU", "AUTO", "AUTO:CPU,GPU", "MULTI:GPU,CPU", "NPU", "gpu", "GPU.x", ""]
+)
+def test_devices_that_are_not_served(core, optimised, device):
+    with says(ov_moe.DeviceError, f"Device {device!r} is not served: use 'GPU', 'GPU.n', 'AUTO:GPU' or 'CPU'"):
+        ov_moe.compile_model(core, optimised, device)
+
+
+def test_a_gpu_that_is_not_there(core, optimised):
+    with says(ov_moe.DeviceError, "OpenVINO sees no GPU.7 here (only CPU, GPU)"):
+        ov_moe.compile_model(core, optimised, "GPU.7")
+
+
+def test_a_config_file_of_the_users_own(core, optimised):
+    with says(ov_moe.InvalidInputError, "The config names a CONFIG_FILE, and the GPU plugin takes only one"):
+        ov_moe.compile_model(core, optimised, "GPU", {"CONFIG_FILE": "mine.xml"})
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"fetch": "random"}, "fetch is 'random', it must be 'ticket' or 'stride'."),
+        ({"groups": 0}, "A pool of 0 work-groups cannot run: ask for at least 1."),
+    ],
+)
+def test_bad_schedule_options(core, optimised, options, sentence):
+    with says(ov_moe.InvalidInputError, sentence):
+        ov_moe.compile_model(core, optimised, "GPU", **options)
+
+
+def test_an_id_out_of_range_on_the_cpu(core, rng):
+    model, _ = moe_block_model(rng=rng, **{**SMALL, "topk_as_inputs": True})
+    ov_moe.optimize(model, max_tokens=8)
+    compiled = ov_moe.compile_model(core, model, "CPU", F32)
+    inputs = {
+        "x": rng.standard_normal((3, 64)).astype(np.float32),
+        "ids": np.array([[0, 1], [2, 8], [3, 4]], np.int32),
+        "weights": np.ones((3, 2), np.float32),
+    }
+    sentence = "top-k id 8 of token 1, slot 1 is out of range: it must be -1 (padding) or 0 to 7."
+    with says(RuntimeError, sentence):
+        compiled(inputs)
+
+
+def _parameter(shape: list[int], kind: ov.Type = ov.Type.f32) -> ov.Output:
+    return ov.opset13.parameter(shape, kind).output(0)
+
+
+SIZES = {"experts": 8, "top_k": 2, "max_tokens": 4}
+PLAN = [48 + 2 * 9 + 2 * 8, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (
+            lambda: MoERoute([_parameter([4, 2], ov.Type.i32)], **SIZES),
+            "input 0 (ids) has shape [4,2], it must be [4, 2, 1, 1]",
+        ),
+        (
+            lambda: MoERoute([_parameter([4, 3, 1, 1], ov.Type.i32)], **SIZES),
+            "input 0 (ids) has shape [4,3,1,1], it must be [4, 2, 1, 1]",
+        ),
+        (lambda: MoERoute([_parameter([4, 2, 1, 1], ov.Type.i64)], **SIZES), "input 0 (ids) is i64, it must be i32"),
+        (
+            lambda: MoERoute([_parameter([4, 2, 1, 1], ov.Type.i32)] * 2, **SIZES),
+            "MoERoute of layer none has 2 inputs, it takes 1.",
+        ),
+        (
+            lambda: MoEDown(
+                [_parameter([8, 6, 1, 1]), _parameter([9, 1, 1, 1], ov.Type.i32), *[_parameter([1])] * 3],
+                **{**SIZES, "hidden": 4, "intermediate": 6},
+            ),
+            "MoEDown of layer none: input 1 (plan) has shape [9,1,1,1], it must be [82, 1, 1, 1]",
+        ),
+        (
+            lambda: MoEGateUp(
+                [
+                    _parameter([4, 4, 1, 1]),
+                    _parameter(PLAN, ov.Type.i32),
+                    _parameter([7, 6, 4]),
+                    *[_parameter([1])] * 5,
+                ],
+                **{**SIZES, "hidden": 4, "intermediate": 6},
+            ),
+            "input 2 (gate weights) has shape [7,6,4], it must hold 192 elements.",
+        ),
+        (
+            lambda: MoEGateUp(
+                [_parameter([4, 4, 1, 1], ov.Type.bf16), _parameter(PLAN, ov.Type.i32), *[_parameter([1])] * 6],
+                **{**SIZES, "hidden": 4, "intermediate": 6},
+            ),
+            "input 0 (x) is bf16, it must be f32 or f16.",
+        ),
+        (
+            lambda: MoECombine(
+                [_parameter([8, 5, 1, 1]), _parameter(PLAN, ov.Type.i32), _parameter([4, 2, 1, 1])], **SIZES, hidden=4
+            ),
+            "MoECombine of layer none: input 0 (d) has shape [8,5,1,1], it must be [8, 4, 1, 1].",
+        ),
+    ],
+)
+def test_operations_check_their_inputs(make, sentence):
+    with says(Exception, sentence):
+        make()

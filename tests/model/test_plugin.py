@@ -1,0 +1,123 @@
+"""What the GPU plugin does with our operations: our kernels run, nothing is built at run time, launches add up."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+import pytest
+from blocks_on_plugin import F32, SMALL, our_builds, our_launches, pair
+from graphs import moe_block_model
+
+import ov_moe
+from ov_moe import virtual_gpu
+
+KERNELS = {"ov_moe_route", "ov_moe_gate_up", "ov_moe_down", "ov_moe_combine"}
+
+
+@pytest.fixture(scope="module")
+def core() -> ov.Core:
+    return ov.Core()
+
+
+def test_the_execution_graph_and_the_profile_name_our_kernels(core, rng):
+    both = pair(core, rng, blocks=2)
+    nodes = [
+        node.get_rt_info()["primitiveType"].astype(str)
+        for node in both.fused.get_runtime_model().get_ops()
+        if node.get_rt_info()["layerType"].astype(str) == "CustomGPUPrimitive"
+    ]
+    assert sorted(nodes) == sorted(
+        [f"{kernel}__{'i32' if kernel == 'ov_moe_route' else 'f32'}" for kernel in KERNELS] * 2
+    )
+    virtual_gpu.reset()
+    both.check(both.random_input(rng, 20))
+    assert {name: launch.count for name, launch in our_launches().items()} == dict.fromkeys(KERNELS, 2)
+
+
+def test_nothing_is_built_after_compilation_whatever_the_length(core, rng):
+    both = pair(core, rng, blocks=2, max_tokens=32)
+    assert our_builds() > 0
+    virtual_gpu.reset()
+    for length in rng.integers(1, 120, 30):  # three quarters of them longer than an island
+        both.check(both.random_input(rng, int(length)))
+    for _ in range(10):
+        both.check(both.random_input(rng, 1))
+    assert our_builds() == 0
+
+
+def test_more_operations_than_the_plugin_remembers_are_built_once(core, rng):
+    # The plugin's implementation cache holds 300 entries; 40 blocks are 320 operations.
+    virtual_gpu.reset()
+    both = pair(core, rng, blocks=40, max_tokens=8)
+    assert our_builds() == 40 * 8  # four operations, and four in the loop for longer prompts
+    virtual_gpu.reset()
+    for _ in range(3):
+        for length in (5, 11):
+            # Small: the blocks' outputs are about quadratic in it and add up over 40 residuals.
+            both.check(0.05 * both.random_input(rng, length))
+    assert our_builds() == 0
+
+
+@pytest.mark.parametrize(("experts", "top_k"), [(8, 2), (60, 4)])
+@pytest.mark.parametrize("groups", [1, 7, 400])
+def test_the_pool_launches_the_configured_groups(core, rng, groups, experts, top_k):
+    both = pair(core, rng, balance="on", experts=experts, top_k=top_k, compile_options={"groups": groups})
+    for tokens in (1, 13, 32):
+        virtual_gpu.reset()
+        both.check(both.random_input(rng, tokens))
+        launches = our_launches()
+        assert launches["ov_moe_gate_up"].groups == groups
+        assert launches["ov_moe_down"].groups == groups
+        assert launches["ov_moe_combine"].groups == min(groups, 32)
+        assert launches["ov_moe_route"].groups == 1
+
+
+def test_the_grid_launches_what_its_formula_says(core, rng):
+    both = pair(core, rng, balance="off", experts=8, hidden=130, intermediate=66, precision="f16", max_tokens=70)
+    for tokens in (1, 70):
+        virtual_gpu.reset()
+        both.check(both.random_input(rng, tokens))
+        launches = our_launches()
+        assert launches["ov_moe_gate_up"].groups == 3 * 3 * 8  # ceil(2 * 66 / 64), ceil(70 / 32), experts
+        assert launches["ov_moe_down"].groups == 3 * 3 * 8  # ceil(130 / 64), ceil(70 / 32), experts
+
+
+def test_balance_and_fetch_do_not_change_a_bit(core):
+    # Without a router: the plugin replaces its MatMul by another kernel in the background, with other last bits.
+    data = np.random.default_rng(3)
+    inputs = {
+        "x": data.standard_normal((29, SMALL["hidden"])).astype(np.float32),
+        "ids": data.integers(0, SMALL["experts"], (29, SMALL["top_k"])).astype(np.int32),
+        "weights": data.random((29, SMALL["top_k"])).astype(np.float32),
+    }
+    results = []
+    for balance, options in (
+        ("off", {}),
+        ("on", {"fetch": "ticket"}),
+        ("on", {"fetch": "stride"}),
+        ("on", {"fetch": "ticket", "groups": 1}),
+        ("on", {"fetch": "ticket", "groups": 400}),
+    ):
+        model, _ = moe_block_model(rng=np.random.default_rng(4), blocks=2, topk_as_inputs=True, **SMALL)
+        ov_moe.optimize(model, balance, max_tokens=16)
+        compiled = ov_moe.compile_model(core, model, "GPU", F32, **options)
+        results += [compiled(inputs)[0].copy() for _ in range(2)]
+    assert np.isfinite(results[0]).all()
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_a_block_adds_no_wait_of_the_host(core, rng):
+    both = pair(core, rng, blocks=6)
+    x = both.random_input(rng, 20)
+    both.check(x)
+    virtual_gpu.reset()
+    both.fused(x)
+    assert virtual_gpu.snapshot().blocking_waits < 6  # 1 or 2: for the input and the result
+
+
+@pytest.mark.parametrize("device", ["GPU.0", "AUTO:GPU", "MULTI:GPU"])
+def test_other_names_of_a_gpu_run_our_kernels(core, rng, device):
+    both = pair(core, rng, device)
+    virtual_gpu.reset()
+    both.check(both.random_input(rng, 9))
+    assert our_launches().keys() >= KERNELS

@@ -1,0 +1,114 @@
+"""The text of a program: definitions as the GPU plugin writes them, and the hash of what it depends on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+import pytest
+from kernel_cases import config
+
+from ov_moe.errors import InvalidInputError
+from ov_moe.kernels import compose, plan
+from ov_moe.kernels.compose import buffer_defines, program, read_source, source_hash, stage_source
+from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.stages import COMBINE, STAGES
+
+SETTING = config("ticket")
+OTHER = {
+    "schedule": "grid",
+    "fetch": "stride",
+    "groups": 8,
+    "tile_m": 64,
+    "tile_n": 32,
+    "tile_k": 16,
+    "local_size": 64,
+}
+
+
+def test_definitions_of_a_dense_buffer() -> None:
+    assert buffer_defines("INPUT2", (60, 47, 5, 1), "uint8") == [
+        "#define INPUT2_TYPE uchar",
+        "#define INPUT2_DIMS (size_t []){ 60, 47, 5, 1 }",
+        "#define INPUT2_PITCHES (size_t []){ 235, 5, 1, 1 }",
+        "#define INPUT2_OFFSET 0",
+    ]
+    assert buffer_defines("OUTPUT0", (7, 9), "float16")[1:3] == [
+        "#define OUTPUT0_DIMS (size_t []){ 7, 9, 1, 1 }",
+        "#define OUTPUT0_PITCHES (size_t []){ 9, 1, 1, 1 }",
+    ]
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((1, 1, 1, 1, 1), "float32"), ((1,), "float64"), ((1,), "bool")])
+def test_buffers_that_a_kernel_cannot_have_are_refused(shape: tuple[int, ...], dtype: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        buffer_defines("INPUT0", shape, dtype)
+    assert str(caught.value) == (
+        f"INPUT0 is {dtype} of shape {list(shape)}: a kernel takes rank 4 at most and "
+        "int8, uint8, int32, int64, float16, float32."
+    )
+
+
+def test_a_program_is_definitions_then_sources() -> None:
+    sizes = {"experts": 8, "top_k": 2, "max_tokens": 5, "hidden": 6, "other": "unused"}
+    buffers = [((10, 6), "float16"), ((100, 1), "int32"), ((5, 2), "float16")]
+    text = program(COMBINE, SETTING, sizes, buffers, ((5, 6), "float32"))
+    head, tail = text[: -len(stage_source(COMBINE))], text[-len(stage_source(COMBINE)) :]
+    assert tail == stage_source(COMBINE)
+    for line in ("EXPERTS 8", "HIDDEN 6", "TILE_M 32", "SCHEDULE ticket", "INPUT1_TYPE int", "OUTPUT0_TYPE float"):
+        assert f"#define {line}\n" in head
+    assert "OTHER" not in head
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.op_type)
+def test_every_stage_has_its_kernel(stage) -> None:
+    source = stage_source(stage)
+    assert len(re.findall(rf"kernel void {stage.entry}\(", source)) == 1
+    named = {int(index) for index in re.findall(r"INPUT(\d+)_TYPE", source)}
+    assert named >= set(range(stage.inputs)) - {1}  # input 1 is the plan, always int
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PLAN_TOKENS", plan.TOKENS),
+        ("PLAN_LIVE_ROWS", plan.LIVE_ROWS),
+        ("PLAN_TILES", plan.TILES),
+        ("PLAN_TICKET_GATE_UP", plan.TICKET_GATE_UP),
+        ("PLAN_TICKET_DOWN", plan.TICKET_DOWN),
+        ("PLAN_ROW_OFFSET", plan.HEADER),
+        ("ID_PADDING", plan.ID_PADDING),
+        ("ID_ABSENT", plan.ID_ABSENT),
+        ("ROW_NONE", plan.ROW_NONE),
+        ("ROW_INVALID", plan.ROW_INVALID),
+    ],
+)
+def test_kernels_and_python_agree_on_the_plan(name: str, value: int) -> None:
+    found = re.search(rf"#define {name} \(?(-?\d+)\)?", read_source("common.cl"))
+    assert found
+    assert int(found[1]) == value
+
+
+def test_the_hash_changes_with_every_value_of_the_configuration() -> None:
+    assert set(OTHER) == {field.name for field in fields(KernelConfig)}
+    hashes = [source_hash(replace(SETTING, **{name: value})) for name, value in OTHER.items()]
+    assert len({source_hash(SETTING), *hashes}) == len(OTHER) + 1
+    assert source_hash(SETTING) == source_hash(config("ticket"))
+    assert re.fullmatch("[0-9a-f]{16}", source_hash(SETTING))
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """Sources as a dict to change."""
+    texts = {name: read_source(name) for stage in STAGES for name in stage.sources}
+    monkeypatch.setattr(compose, "read_source", texts.__getitem__)
+    return texts
+
+
+@pytest.mark.parametrize("name", sorted({name for stage in STAGES for name in stage.sources}))
+def test_the_hash_changes_with_one_character_of_any_source(name: str, sources: dict[str, str]) -> None:
+    before = source_hash(SETTING)
+    assert "0" in sources[name]
+    sources[name] = sources[name].replace("0", "1", 1)
+    assert source_hash(SETTING) != before
