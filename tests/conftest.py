@@ -12,9 +12,8 @@ from ov_moe import virtual_gpu
 
 if "--all-models" in sys.argv:
     # The plugin (2026.4.1) fails on int4 models with 8 experts, unfused ones too, once a kernel that it builds in
-    # the background for the router is ready ("Could not find a suitable kernel for _reorder_weights"). Built with
-    # optimisation and without our cache of binaries, that kernel comes too late to be used.
-    os.environ.update(OV_MOE_VGPU_FAST_BUILD="0", OV_MOE_VGPU_CACHE="")
+    # the background for the router is ready ("Could not find a suitable kernel for _reorder_weights").
+    os.environ["OV_MOE_VGPU_HOLD_SECONDS"] = "10"
 virtual_gpu.start()
 
 

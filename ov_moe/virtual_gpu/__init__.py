@@ -2,7 +2,8 @@
 
 It shows what the plugin does (results, program builds, launches, memory, waits), never how fast a GPU would be.
 Environment: OV_MOE_VGPU_CACHE names the folder of built programs (empty: none), OV_MOE_VGPU_FAST_BUILD=0 builds the
-plugin's own kernels with optimisation too.
+plugin's own kernels with optimisation too, OV_MOE_VGPU_HOLD_SECONDS delays the fully connected kernels that the plugin
+builds in the background (int4 models with 8 experts fail in the plugin when they are ready).
 """
 
 from __future__ import annotations
