@@ -11,7 +11,7 @@ import platformdirs
 from ov_moe.devices.target import Target, parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.compose import source_hash
-from ov_moe.kernels.config import KernelConfig, choose_config
+from ov_moe.kernels.config import ModelConfig, choose_model_config
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.layer_xml import write_layers
 from ov_moe.kernels.stages import STAGES, Stage
@@ -50,6 +50,38 @@ def compile_model(
         InvalidInputError: The model holds no ov-moe operation, or the config names its own CONFIG_FILE.
         DeviceError: The device is not served, or this machine lacks it.
     """
+    return core.compile_model(model, device, prepare(core, model, device, config, fetch=fetch, groups=groups))
+
+
+def prepare(
+    core: ov.Core,
+    model: ov.Model,
+    device: str = "GPU",
+    config: Mapping[str, Any] | None = None,
+    *,
+    fetch: Fetch = "ticket",
+    groups: int | None = None,
+) -> dict[str, Any]:
+    """Do all that ``compile_model`` does but the compilation, for those who compile elsewhere.
+
+    The operations get the hash of the kernels, and on a GPU the custom-layer file is written. The model must then
+    be compiled for this device with the properties that are returned.
+
+    Args:
+        core: The Core that will compile; it learns ov-moe's operations.
+        model: The rewritten model.
+        device: As for ``compile_model``.
+        config: Properties to which those of ov-moe are added.
+        fetch: As for ``compile_model``.
+        groups: As for ``compile_model``.
+
+    Returns:
+        ``config``, and on a GPU the CONFIG_FILE with ov-moe's kernels.
+
+    Raises:
+        InvalidInputError: The model holds no ov-moe operation, or the config names its own CONFIG_FILE.
+        DeviceError: The device is not served, or this machine lacks it.
+    """
     operations = list(moe_operations(model))
     if not operations:
         raise InvalidInputError(
@@ -70,13 +102,13 @@ def compile_model(
             node.set_attribute("build", source_hash(kernels))
         folder = platformdirs.user_cache_path("ov-moe") / "layers"
         properties["CONFIG_FILE"] = str(write_layers(folder, kernels, work_sizes(operations, kernels)))
-    return core.compile_model(model, device, properties)
+    return properties
 
 
 def kernel_config(
     operations: list[ov.Node], target: Target, fetch: Fetch = "ticket", groups: int | None = None
-) -> KernelConfig:
-    """One configuration for all blocks of a model: the custom-layer file has one entry for each operation type.
+) -> ModelConfig:
+    """One pair of configurations for all blocks of a model: the custom-layer file has one entry for each operation type.
 
     Raises InvalidInputError when the blocks carry different ``balance`` switches.
     """
@@ -85,15 +117,15 @@ def kernel_config(
     if len(switches) > 1:
         raise InvalidInputError(f"The blocks carry different balance switches {switches}: optimize them in one call.")
     experts = max(int(a["experts"]) for a in attributes)
-    return choose_config(cast(Balance, switches[0]), experts, target.compute_units, fetch, groups)
+    return choose_model_config(cast(Balance, switches[0]), experts, target.compute_units, fetch, groups)
 
 
-def work_sizes(operations: list[ov.Node], config: KernelConfig) -> dict[str, WorkSize]:
+def work_sizes(operations: list[ov.Node], config: ModelConfig) -> dict[str, WorkSize]:
     """The work size of each operation type: the smallest that covers all its operations."""
     sizes: dict[str, WorkSize] = {}
     for node in operations:
         attributes, kind = node.get_attributes(), node.get_type_name()
         block = {name: int(attributes[name]) for name in _SIZES if name in attributes}
-        size = work_size(_BY_TYPE[kind], config, block)
+        size = work_size(_BY_TYPE[kind], config.of(_BY_TYPE[kind]), block)
         sizes[kind] = sizes[kind].union(size) if kind in sizes else size
     return sizes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -52,12 +54,22 @@ class Report:
         skipped: The blocks that were left alone, each with its reason.
         balance: The switch as it was given.
         max_tokens: Tokens that the blocks' buffers have room for.
+        already: Blocks that an earlier ``optimize`` had rewritten, with the switch and the room of that time.
     """
 
     rewritten: tuple[RewrittenBlock, ...]
     skipped: tuple[SkippedBlock, ...]
     balance: str
     max_tokens: int
+    already: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as what JSON knows: its fields by name, blocks as dictionaries in lists."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def to_json(self) -> str:
+        """``to_dict`` as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     def table(self) -> Table:
         """The report as a table for a rich console."""
@@ -76,8 +88,22 @@ class Report:
         return table
 
     def __str__(self) -> str:
+        if self.already and not self.rewritten and not self.skipped:
+            return already_optimized(self.already)
         if not self.rewritten and not self.skipped:
             return "No MoE block was found: the model is unchanged; compile it with core.compile_model."
         out = io.StringIO()
         Console(file=out, width=140).print(self.table())
         return out.getvalue().rstrip()
+
+
+def already_optimized(blocks: int) -> str:
+    """The sentence on a model in which an earlier ``optimize`` rewrote that many blocks."""
+    return (
+        f"The model is already optimised ({_count(blocks)} on ov-moe's operations): it is unchanged; start from the "
+        "original IR to change balance or max_tokens."
+    )
+
+
+def _count(blocks: int) -> str:
+    return f"{blocks} MoE block" if blocks == 1 else f"{blocks} MoE blocks"

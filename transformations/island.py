@@ -1,4 +1,4 @@
-"""The static island that stands for one MoE block: four operations over buffers for ``max_tokens`` tokens.
+"""A static island of a MoE block: four operations over buffers for a fixed number of tokens.
 
 Every output of an operation has a static rank-4 shape: the GPU plugin builds the kernels once, at compile
 time, whatever the prompt's length. Rows behind the last token have id -2 and cost no work.
@@ -6,7 +6,7 @@ time, whatever the prompt's length. Rows behind the last token have id -2 and co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import openvino as ov
@@ -15,11 +15,12 @@ from openvino.op import Constant
 
 from ov_moe.kernels.block import FOUR_BIT, BlockSpec
 from ov_moe.kernels.plan import ID_ABSENT
-from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE, Stage
-from ov_moe.ops import MoECombine, MoEDown, MoEGateUp, MoEGateUpFused, MoERoute
-from ov_moe.ops.base import Attribute
+from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage, for_decode
+from ov_moe.ops import operation_of
+from ov_moe.ops.base import Attribute, MoEOp
 
 from .block import MoEBlock
+from .nodes import reshaped
 from .raw_bytes import as_u8
 from .weights import ExpertWeights
 
@@ -50,47 +51,47 @@ class Island:
         name: Of the block; it keeps the operations of different blocks apart.
         balance: The user's switch.
         weights: Inputs of GateUp or GateUpFused from 2 on, then those of Down.
+        decode: Whether it serves few tokens.
     """
 
     spec: BlockSpec
     name: str
     balance: str
     weights: tuple[ov.Output, ...]
+    decode: bool = False
 
-    def place(self, tokens: Tokens, weights: tuple[ov.Output, ...], suffix: str = "") -> ov.Output:
+    def place(self, tokens: Tokens, weights: tuple[ov.Output, ...]) -> ov.Output:
         """The operations over exactly max_tokens tokens.
 
         Args:
             tokens: x [TM, H] and so on, in any static shape of as many elements.
             weights: ``self.weights``, or what stands for them inside a loop's body.
-            suffix: Keeps the operations of a second placement apart from the first's.
 
         Returns:
             y [TM, H].
         """
         spec, attributes = self.spec, self.spec.attributes()
 
-        def carried(stage: Stage) -> dict[str, Attribute]:
-            own = {name: attributes[name] for name in stage.attributes}
-            return {"layer": self.name + suffix, "balance": self.balance, **own}
+        def placed(stage: Stage, inputs: list[ov.Output]) -> ov.Output:
+            step = for_decode(stage) if self.decode else stage
+            own: dict[str, Attribute] = {name: attributes[name] for name in stage.attributes}
+            op: MoEOp = operation_of(step)(inputs, layer=self.name, balance=self.balance, **own)
+            op.set_friendly_name(f"{self.name}/{step.op_type}")
+            return op.output(0)
 
         def buffer(value: ov.Output, columns: int) -> ov.Output:
-            return ops.reshape(value, i64([spec.max_tokens, columns, 1, 1]), special_zero=False).output(0)
+            return reshaped(value, [spec.max_tokens, columns, 1, 1])
 
-        plan = MoERoute([buffer(tokens.ids, spec.top_k)], **carried(ROUTE))
-        x = buffer(tokens.x, spec.hidden)
-        gate_up, first = spec.gate_up_stage, spec.gate_up_stage.inputs - 2
-        projections = MoEGateUp if gate_up is GATE_UP else MoEGateUpFused
-        h = projections([x, plan.output(0), *weights[:first]], **carried(gate_up))
-        d = MoEDown([h.output(0), plan.output(0), *weights[first:]], **carried(DOWN))
-        y = MoECombine([d.output(0), plan.output(0), buffer(tokens.weights, spec.top_k)], **carried(COMBINE))
-        for op in (plan, h, d, y):
-            op.set_friendly_name(f"{self.name}{suffix}/{op.stage.op_type}")
-        return ops.reshape(y, i64([spec.max_tokens, spec.hidden]), special_zero=False).output(0)
+        plan = placed(ROUTE, [buffer(tokens.ids, spec.top_k)])
+        first = spec.gate_up_stage.inputs - 2
+        h = placed(spec.gate_up_stage, [buffer(tokens.x, spec.hidden), plan, *weights[:first]])
+        d = placed(DOWN, [h, plan, *weights[first:]])
+        y = placed(COMBINE, [d, plan, buffer(tokens.weights, spec.top_k)])
+        return reshaped(y, [spec.max_tokens, spec.hidden])
 
 
 def island_of(block: MoEBlock, max_tokens: int, balance: str) -> Island:
-    """The island of a matched block."""
+    """The island of a matched block for up to ``max_tokens`` tokens."""
     spec = BlockSpec(
         block.experts,
         block.top_k,
@@ -106,6 +107,11 @@ def island_of(block: MoEBlock, max_tokens: int, balance: str) -> Island:
     up = _inputs(block.up, 5) if block.up is not None else [_or_stand_in(block.gate_bias, 5)]
     down = [*_inputs(block.down, 2), _or_stand_in(block.down_bias, 5)]
     return Island(spec, block.name, balance, (*_inputs(block.gate, 2), *up, *down))
+
+
+def few_tokens_of(island: Island, few_tokens: int) -> Island:
+    """The same block for few tokens, over the same weights."""
+    return replace(island, spec=replace(island.spec, max_tokens=few_tokens), decode=True)
 
 
 def _inputs(weights: ExpertWeights, port: int) -> list[ov.Output]:
@@ -135,8 +141,3 @@ def _or_stand_in(constant: Constant | None, port: int) -> ov.Output:
 def _pad(value: ov.Output, begin: ov.Node, end: ov.Node, fill: float) -> ov.Output:
     constant = ops.constant(np.array(fill, value.get_element_type().to_dtype()))
     return ops.pad(value, begin, end, "constant", constant).output(0)
-
-
-def i64(value: object) -> ov.Node:
-    """An i64 constant."""
-    return ops.constant(np.array(value, np.int64))

@@ -2,66 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import openvino as ov
 from openvino import opset13 as ops
 
 from .block import MoEBlock
-from .chunks import rest_in_chunks
-from .island import Tokens, i64, island_of
+from .chunks import in_chunks
+from .island import Tokens, few_tokens_of, island_of
+from .lengths import Lengths, lengths_of
+from .nodes import first_rows, reshaped
+from .same_tokens import token_sources
 
 
-def replace_blocks(blocks: Iterable[MoEBlock], max_tokens: int, balance: str) -> None:
-    """Redirect every consumer of the blocks' outputs to new islands; the old nodes fall away.
+@dataclass
+class Rewrite:
+    """One pass over a model's blocks.
 
-    Args:
-        blocks: Matched blocks, in the model's order.
-        max_tokens: TM, the tokens that an island has room for.
+    Attributes:
+        few_tokens: Up to as many tokens take the decode island.
+        max_tokens: More than that run in chunks of this size.
         balance: The user's switch, stored in the operations.
     """
-    replaced: dict[str, ov.Output] = {}
-    for block in blocks:
-        source = block.x.get_node().get_name()
-        # A block may stand directly on the one before it.
-        current = replace(block, x=replaced[source]) if source in replaced else block
-        replaced[block.output.get_node().get_name()] = _replace(current, max_tokens, balance)
 
+    few_tokens: int
+    max_tokens: int
+    balance: str
+    _lengths: dict[str, Lengths] = field(default_factory=dict)
+    _replaced: dict[str, ov.Output] = field(default_factory=dict)
 
-def _replace(block: MoEBlock, max_tokens: int, balance: str) -> ov.Output:
-    consumers = block.output.get_target_inputs()
-    replacement = build(block, max_tokens, balance)
-    replacement.get_node().set_friendly_name(block.name)
-    replacement.get_tensor().set_names(block.output.get_names())
-    for target in consumers:
-        target.replace_source_output(replacement)
-    return replacement
+    def apply(self, blocks: Sequence[MoEBlock]) -> None:
+        """Redirect every consumer of the blocks' outputs to new islands; the old nodes fall away."""
+        for block, source in zip(blocks, token_sources(blocks), strict=True):
+            before = block.x.get_node().get_name()
+            # A block may stand directly on the one before it.
+            current = replace(block, x=self._replaced[before]) if before in self._replaced else block
+            self._replaced[block.output.get_node().get_name()] = self._replace(current, source)
 
+    def _replace(self, block: MoEBlock, source: str) -> ov.Output:
+        consumers = block.output.get_target_inputs()
+        replacement = self._build(block, source)
+        replacement.get_node().set_friendly_name(block.name)
+        replacement.get_tensor().set_names(block.output.get_names())
+        for target in consumers:
+            target.replace_source_output(replacement)
+        return replacement
 
-def build(block: MoEBlock, max_tokens: int, balance: str) -> ov.Output:
-    """The replacement for ``block.output``: the first max_tokens tokens, then the rest in chunks."""
-    island = island_of(block, max_tokens, balance)
-    tokens = Tokens(
-        _rows(block.x, block.hidden),
-        _rows(ops.convert(block.topk_ids, "i32").output(0), block.top_k),
-        _rows(block.topk_weights, block.top_k),
-    )
-    length = ops.gather(ops.shape_of(tokens.x, "i64"), i64([0]), i64(0))
-    # Negative where T is larger: the rows behind are cut off.
-    missing = ops.concat([ops.subtract(i64([max_tokens]), length), i64([0])], 0)
-    y = island.place(tokens.padded(i64([0, 0]), missing), island.weights)
-    first = ops.slice(y, i64([0]), length, i64([1]), i64([0]))
-    rows = tokens.x.get_partial_shape()[0]
-    if not (rows.is_static and rows.get_length() <= max_tokens):
-        first = ops.concat([first, rest_in_chunks(island, tokens, length)], 0)
-    if block.output_shape is not None:
-        first = ops.reshape(first, block.output_shape, special_zero=False)
-    return first.output(0)
+    def _build(self, block: MoEBlock, source: str) -> ov.Output:
+        tokens = Tokens(
+            _rows(block.x, block.hidden),
+            _rows(ops.convert(block.topk_ids, "i32").output(0), block.top_k),
+            _rows(block.topk_weights, block.top_k),
+        )
+        y = self._y(block, tokens, source)
+        return y if block.output_shape is None else reshaped(y, block.output_shape)
+
+    def _y(self, block: MoEBlock, tokens: Tokens, source: str) -> ov.Output:
+        """y [T, H]."""
+        known = tokens.x.get_partial_shape()[0]
+        if known.is_static and 1 <= known.get_length() <= self.max_tokens:
+            island = island_of(block, known.get_length(), self.balance)
+            few = known.get_length() <= self.few_tokens
+            return replace(island, decode=few).place(tokens, island.weights)
+        if source not in self._lengths:
+            self._lengths[source] = lengths_of(tokens.x, self.few_tokens, self.max_tokens)
+        lengths = self._lengths[source]
+        island = island_of(block, self.max_tokens, self.balance)
+        decode = few_tokens_of(island, self.few_tokens)
+        few = first_rows(decode.place(tokens.padded(lengths.few_begin, lengths.few_end), decode.weights), lengths.few)
+        return ops.concat([few, in_chunks(island, tokens, lengths)], 0).output(0)
 
 
 def _rows(value: ov.Output, columns: int) -> ov.Output:
     """[..., columns] as [T, columns]; the same node where it has rank 2 already."""
-    if len(value.get_partial_shape()) == 2:
-        return value
-    return ops.reshape(value, i64([-1, columns]), special_zero=False).output(0)
+    return value if len(value.get_partial_shape()) == 2 else reshaped(value, [-1, columns])

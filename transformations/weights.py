@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import openvino as ov
 from openvino.op import Constant
@@ -44,7 +44,21 @@ class ExpertWeights:
         return int(self.values.shape[0])
 
 
+class Stored(NamedTuple):
+    """What a decompression chain consists of, whatever stands in front of N; the fields are those of ExpertWeights."""
+
+    spec: ProjectionSpec
+    values: Constant
+    scale: Constant | None = None
+    zero_point: Constant | None = None
+
+
 def read_weights(output: ov.Output) -> ExpertWeights:
+    """Reads what feeds the weight input of a MatMul of all experts: ``read_chain`` of static [E, N, K] floats."""
+    return ExpertWeights(*read_chain(output, ("E", "N", "K")))
+
+
+def read_chain(output: ov.Output, axes: tuple[str, ...]) -> Stored:
     """Reads what feeds a MatMul's weight input.
 
     The chain is the one NNCF writes and optimum-intel exports carry: Constant -> Convert
@@ -53,7 +67,8 @@ def read_weights(output: ov.Output) -> ExpertWeights:
     not read.
 
     Args:
-        output: Static [E, N, K] floats, e.g. ``matmul.input_value(1)``.
+        output: Static floats, e.g. ``matmul.input_value(1)``.
+        axes: Names of its axes; the last two are N and K.
 
     Returns:
         The constants of the chain and their description; nothing is copied or changed.
@@ -62,28 +77,27 @@ def read_weights(output: ov.Output) -> ExpertWeights:
         NotMatched: Naming the first node that does not belong to such a chain, or a 4-bit row that would not
             start at a byte (K and the group size must be even).
     """
-    shape = dims(output)
-    if len(shape) != 3 or None in shape:
-        raise NotMatched(f"gives weights of shape {list(shape)}, not a static [E, N, K]", output.get_node())
-    experts, n, k = cast("tuple[int, int, int]", shape)
+    found = dims(output)
+    if len(found) != len(axes) or None in found:
+        raise NotMatched(f"gives weights of shape {list(found)}, not a static [{', '.join(axes)}]", output.get_node())
+    shape = list(cast("tuple[int, ...]", found))
+    n, k = shape[-2:]
     inner = _before_float_converts(output)
     if inner.get_node().get_type_name() == "Constant":
         return _floats(inner.get_node(), n, k)
     if inner.get_node().get_type_name() == "Reshape":
         inner = _before_float_converts(inner.get_node().input_value(0))
-    multiply = expect(inner, "Multiply", "the scaling of the weights")
-    stored, scale_output = _operands(multiply)
+    stored, scale_output = _operands(expect(inner, "Multiply", "the scaling of the weights"))
     values, zero_point = _integers(stored)
     scale = _scale(scale_output, element_type(values.output(0)))
-    group_size = _group_size(values, experts, n, k)
+    group_size = _group_size(values, shape)
     for companion in (scale, zero_point):
         if companion is not None and list(companion.shape) != [*values.shape[:-1], 1]:
             raise NotMatched(
                 f"has shape {list(companion.shape)} beside values of shape {list(values.shape)}", companion
             )
     precision = cast(Precision, element_type(values.output(0)))
-    spec = ProjectionSpec(precision, n, k, group_size, zero_point is not None)
-    return ExpertWeights(spec, values, scale, zero_point)
+    return Stored(ProjectionSpec(precision, n, k, group_size, zero_point is not None), values, scale, zero_point)
 
 
 def _before_float_converts(output: ov.Output) -> ov.Output:
@@ -93,13 +107,13 @@ def _before_float_converts(output: ov.Output) -> ov.Output:
     return output
 
 
-def _floats(values: Constant, n: int, k: int) -> ExpertWeights:
+def _floats(values: Constant, n: int, k: int) -> Stored:
     precision = element_type(values.output(0))
     if precision in SCALED:
         raise NotMatched(f"holds {precision} weights without a scale", values)
     if precision not in FLOATS:
         raise _unreadable(values)
-    return ExpertWeights(ProjectionSpec(cast(Precision, precision), n, k), values, None, None)
+    return Stored(ProjectionSpec(cast(Precision, precision), n, k), values)
 
 
 def _operands(multiply: ov.Node) -> tuple[ov.Output, ov.Output]:
@@ -155,13 +169,12 @@ def _converted(output: ov.Output, role: str) -> Constant:
     return found
 
 
-def _group_size(values: Constant, experts: int, n: int, k: int) -> int:
-    """Elements of K a scale; raises when the stored shape is neither [E, N, K] nor [E, N, G, group]."""
+def _group_size(values: Constant, wanted: list[int]) -> int:
+    """Elements of K a scale; raises when the stored shape is neither ``wanted`` [..., N, K] nor [..., N, G, group]."""
     shape = [int(d) for d in values.shape]
-    per_channel = shape == [experts, n, k]
-    grouped = len(shape) == 4 and shape[:2] == [experts, n] and shape[2] * shape[3] == k
-    if not per_channel and not grouped:
-        raise NotMatched(f"holds shape {shape}, which is not [{experts}, {n}, {k}] nor its groups", values)
+    grouped = shape[:-2] == wanted[:-1] and shape[-2] * shape[-1] == wanted[-1]
+    if shape != wanted and not grouped:
+        raise NotMatched(f"holds shape {shape}, which is not {wanted} nor its groups", values)
     if element_type(values.output(0)) in FOUR_BIT and shape[-1] % 2:
         raise NotMatched(f"has 4-bit rows or groups of {shape[-1]} elements, not whole bytes", values)
     return shape[-1]

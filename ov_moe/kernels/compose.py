@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.config import KernelConfig, ModelConfig
 from ov_moe.kernels.stages import STAGES, Stage
 
 # What the GPU plugin calls the element types that a custom layer may have.
@@ -33,7 +33,7 @@ def stage_source(stage: Stage) -> str:
     return "\n".join(read_source(name) for name in stage.sources)
 
 
-def source_hash(config: KernelConfig) -> str:
+def source_hash(config: KernelConfig | ModelConfig) -> str:
     """16 hex digits that change with any kernel source or configuration value.
 
     The operations carry it as an attribute: a model cache that sees neither the sources nor the custom-layer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.stages import Stage
 from ov_moe.spec import Balance, Fetch, Schedule
 
 # Upstream's switch (OpenVINO pull request 33922) balances from 64 experts on.
@@ -12,6 +13,8 @@ AUTO_BALANCE_EXPERTS = 64
 # Persistent groups for each compute unit: enough for a group to wait on memory while another computes.
 OVER_PROVISION = 2
 FMA_LANES = 16
+# Few tokens are about one row an expert: 8 is the lowest tile of 128 work-items.
+DECODE_TILE_M = 8
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,18 @@ class KernelConfig:
         }
 
 
+@dataclass(frozen=True)
+class ModelConfig:
+    """The configurations of a model's kernels: for many tokens, and for few."""
+
+    prefill: KernelConfig
+    decode: KernelConfig
+
+    def of(self, stage: Stage) -> KernelConfig:
+        """The configuration that a stage is built with."""
+        return self.decode if stage.decode else self.prefill
+
+
 def choose_schedule(balance: Balance, experts: int) -> Schedule:
     """off -> grid, on -> pool, auto -> pool from AUTO_BALANCE_EXPERTS experts on.
 
@@ -91,3 +106,18 @@ def choose_config(
         raise InvalidInputError(f"fetch is {fetch!r}, it must be 'ticket' or 'stride'.")
     count = compute_units * OVER_PROVISION if groups is None else groups
     return KernelConfig(schedule=choose_schedule(balance, experts), fetch=fetch, groups=count)
+
+
+def choose_model_config(
+    balance: Balance,
+    experts: int,
+    compute_units: int,
+    fetch: Fetch = "ticket",
+    groups: int | None = None,
+) -> ModelConfig:
+    """The configurations for a device; arguments as for ``choose_config``.
+
+    Balance and fetch are for prefill: few tokens always run on a pool with tickets, which launches no empty groups.
+    """
+    prefill = choose_config(balance, experts, compute_units, fetch, groups)
+    return ModelConfig(prefill, KernelConfig("pool", "ticket", prefill.groups, tile_m=DECODE_TILE_M))

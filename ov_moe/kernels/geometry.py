@@ -37,13 +37,13 @@ def work_size(stage: Stage, config: KernelConfig, block: Mapping[str, int]) -> W
 
     The grid is (N blocks, row tiles of max_tokens rows, experts), as upstream's.
     """
-    if stage is ROUTE:
+    if stage.runs(ROUTE):
         groups = (1, 1, 1)
-    elif stage is COMBINE:
+    elif stage.runs(COMBINE):
         groups = (min(block["max_tokens"], config.groups), 1, 1)
     elif config.schedule == "pool":
         groups = (config.groups, 1, 1)
     else:
-        columns = block["hidden"] if stage is DOWN else 2 * block["intermediate"]
+        columns = block["hidden"] if stage.runs(DOWN) else 2 * block["intermediate"]
         groups = (-(-columns // config.tile_n), -(-block["max_tokens"] // config.tile_m), block["experts"])
     return WorkSize(groups, config.local_size)

@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ov_moe.kernels.compose import read_source, source_hash
-from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.config import KernelConfig, ModelConfig
 from ov_moe.kernels.geometry import WorkSize
 from ov_moe.kernels.stages import STAGES, Stage
 
@@ -49,16 +49,16 @@ def layer_element(stage: Stage, config: KernelConfig, size: WorkSize) -> Element
     return layer
 
 
-def write_layers(folder: Path, config: KernelConfig, sizes: Mapping[str, WorkSize]) -> Path:
+def write_layers(folder: Path, config: ModelConfig, sizes: Mapping[str, WorkSize]) -> Path:
     """Write the custom-layer file and the sources beside it; returns the file's path.
 
     Args:
         folder: A cache folder; a sub-folder named by the content is made, whole or not at all.
-        config: The kernel configuration.
+        config: The kernel configurations.
         sizes: Work size of each operation type that the model holds.
     """
     stages = [stage for stage in STAGES if stage.op_type in sizes]
-    layers = [layer_element(stage, config, sizes[stage.op_type]) for stage in stages]
+    layers = [layer_element(stage, config.of(stage), sizes[stage.op_type]) for stage in stages]
     text = "\n".join(map(_text, layers))
     target = folder / f"{source_hash(config)}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     if not target.is_dir():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Stage:
         inputs: Number of inputs; they are the kernel's first arguments, the output is the last.
         attributes: Attributes of the operation that the kernel is built with; the define is the upper case.
         defines: Definitions that are the same for every operation of the stage.
+        decode: Whether it serves few tokens, with a kernel configuration and a work size of its own.
     """
 
     op_type: str
@@ -24,6 +25,11 @@ class Stage:
     inputs: int
     attributes: tuple[str, ...]
     defines: tuple[tuple[str, str], ...] = ()
+    decode: bool = False
+
+    def runs(self, other: Stage) -> bool:
+        """Whether both are the same step of a block, for few tokens or many."""
+        return self.entry == other.entry
 
 
 _BLOCK = ("experts", "top_k", "max_tokens")
@@ -58,4 +64,14 @@ GATE_UP_FUSED = Stage(
 DOWN = Stage("MoEDown", "ov_moe_down", (*_GEMM, "down.cl"), 6, (*_SIZES, *_projection("down"), "down_bias"))
 COMBINE = Stage("MoECombine", "ov_moe_combine", ("common.cl", "combine.cl"), 3, (*_BLOCK, "hidden"))
 
-STAGES = (ROUTE, GATE_UP, GATE_UP_FUSED, DOWN, COMBINE)
+
+def for_decode(stage: Stage) -> Stage:
+    """The same step for few tokens.
+
+    An operation type of its own: one custom-layer entry, and so one work size, serves every operation of a type.
+    """
+    return replace(stage, op_type=f"{stage.op_type}Decode", decode=True)
+
+
+PREFILL_STAGES = (ROUTE, GATE_UP, GATE_UP_FUSED, DOWN, COMBINE)
+STAGES = (*PREFILL_STAGES, *map(for_decode, PREFILL_STAGES))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ov_moe.kernels.stages import COMBINE
+from ov_moe.kernels.stages import COMBINE, for_decode
 from ov_moe.ops.base import Attribute, MoEOp
 
 
@@ -23,3 +23,9 @@ class MoECombine(MoEOp):
     def output_shape(self) -> list[int]:
         """[TM, H, 1, 1]."""
         return [self.number("max_tokens"), self.number("hidden"), 1, 1]
+
+
+class MoECombineDecode(MoECombine):
+    """MoECombine for few tokens: other kernel configuration, same results."""
+
+    stage = for_decode(COMBINE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ov_moe.kernels.stages import DOWN
+from ov_moe.kernels.stages import DOWN, for_decode
 from ov_moe.ops.base import Attribute, MoEOp, projection_defaults
 
 
@@ -30,3 +30,9 @@ class MoEDown(MoEOp):
     def output_shape(self) -> list[int]:
         """[R, H, 1, 1]."""
         return [self.layout.max_rows, self.number("hidden"), 1, 1]
+
+
+class MoEDownDecode(MoEDown):
+    """MoEDown for few tokens: other kernel configuration, same results."""
+
+    stage = for_decode(DOWN)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ov_moe import reference
 from ov_moe.devices.opencl import OpenCLDevice, default_device
 from ov_moe.errors import DeviceError, InvalidInputError
-from ov_moe.kernels.config import choose_config
+from ov_moe.kernels.config import choose_model_config
 from ov_moe.kernels.stages import ROUTE, Stage
 from ov_moe.ops import numpy_stages
 from ov_moe.spec import Balance
@@ -54,13 +54,13 @@ def evaluate_stage(
     output: npt.NDArray[Any],
 ) -> None:
     """Compute one stage into ``output``; raises InvalidInputError for ids out of range."""
-    if stage is ROUTE:
+    if stage.runs(ROUTE):
         ids = inputs[0].reshape(inputs[0].shape[:2])
         reference.check_ids(cast("npt.NDArray[np.integer]", ids), int(attributes["experts"]))
     device = evaluation_device()
     units = device.compute_units if device else 1
-    config = choose_config(cast(Balance, attributes["balance"]), int(attributes["experts"]), units)
+    config = choose_model_config(cast(Balance, attributes["balance"]), int(attributes["experts"]), units).of(stage)
     if device:
         device.run(stage, config, attributes, inputs, output)
     else:
-        numpy_stages.STAGES[stage.op_type](attributes, inputs, output, config)
+        numpy_stages.STAGES[stage.entry](attributes, inputs, output, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ov_moe.kernels.stages import GATE_UP, GATE_UP_FUSED
+from ov_moe.kernels.stages import GATE_UP, GATE_UP_FUSED, for_decode
 from ov_moe.ops.base import ACTIVATION_DEFAULTS, Attribute, MoEOp, projection_defaults
 
 
@@ -64,3 +64,15 @@ class MoEGateUpFused(MoEOp):
     def output_shape(self) -> list[int]:
         """[R, I, 1, 1]."""
         return [self.layout.max_rows, self.number("intermediate"), 1, 1]
+
+
+class MoEGateUpDecode(MoEGateUp):
+    """MoEGateUp for few tokens: other kernel configuration, same results."""
+
+    stage = for_decode(GATE_UP)
+
+
+class MoEGateUpFusedDecode(MoEGateUpFused):
+    """MoEGateUpFused for few tokens: other kernel configuration, same results."""
+
+    stage = for_decode(GATE_UP_FUSED)

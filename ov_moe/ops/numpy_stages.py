@@ -12,7 +12,7 @@ from ov_moe import reference
 from ov_moe.kernels.block import FOUR_BIT
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.plan import ROW_INVALID, PlanLayout, PlanView
-from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, GATE_UP_FUSED, ROUTE
+from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE
 from ov_moe.spec import Activation, ActivationKind, GateUpLayout, Precision, ProjectionSpec
 
 Attributes = Mapping[str, int | str]
@@ -119,9 +119,8 @@ def combine(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, co
 
 
 STAGES: dict[str, Callable[[Attributes, Sequence[Tensor], Tensor, KernelConfig], None]] = {
-    ROUTE.op_type: route,
-    GATE_UP.op_type: gate_up,
-    GATE_UP_FUSED.op_type: gate_up,
-    DOWN.op_type: down,
-    COMBINE.op_type: combine,
+    ROUTE.entry: route,
+    GATE_UP.entry: gate_up,
+    DOWN.entry: down,
+    COMBINE.entry: combine,
 }

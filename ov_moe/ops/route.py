@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import openvino as ov
 
-from ov_moe.kernels.stages import ROUTE
+from ov_moe.kernels.stages import ROUTE, for_decode
 from ov_moe.ops.base import MoEOp
 
 
@@ -27,3 +27,9 @@ class MoERoute(MoEOp):
     def output_type(self) -> ov.Type:
         """Always i32."""
         return ov.Type.i32
+
+
+class MoERouteDecode(MoERoute):
+    """MoERoute for few tokens: other kernel configuration, same results."""
+
+    stage = for_decode(ROUTE)

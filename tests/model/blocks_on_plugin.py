@@ -44,6 +44,7 @@ def pair(
     *,
     balance: str = "auto",
     max_tokens: int = 32,
+    few_tokens: int = 64,
     compile_options: dict[str, Any] | None = None,
     **model_options: Any,
 ) -> Pair:
@@ -51,7 +52,7 @@ def pair(
     options = {**SMALL, **model_options}
     model, _ = moe_block_model(rng=rng, **options)
     unfused = core.compile_model(model.clone(), "CPU", F32)
-    report = ov_moe.optimize(model, balance, max_tokens=max_tokens)  # type: ignore[arg-type]
+    report = ov_moe.optimize(model, balance, max_tokens=max_tokens, few_tokens=few_tokens)  # type: ignore[arg-type]
     assert len(report.rewritten) == options.get("blocks", 1), str(report)
     fused = ov_moe.compile_model(core, model, device, F32, **(compile_options or {}))
     return Pair(fused, unfused, options["hidden"])

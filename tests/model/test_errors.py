@@ -137,7 +137,7 @@ PLAN = [48 + 2 * 9 + 2 * 8, 1, 1, 1]
         ),
         (
             lambda: MoEDown(
-                [_parameter([8, 6, 1, 1]), _parameter([9, 1, 1, 1], ov.Type.i32), *[_parameter([1])] * 3],
+                [_parameter([8, 6, 1, 1]), _parameter([9, 1, 1, 1], ov.Type.i32), *[_parameter([1])] * 4],
                 **{**SIZES, "hidden": 4, "intermediate": 6},
             ),
             "MoEDown of layer none: input 1 (plan) has shape [9,1,1,1], it must be [82, 1, 1, 1]",

@@ -73,13 +73,24 @@ def test_the_pool_launches_the_configured_groups(core, rng, groups, experts, top
 
 
 def test_the_grid_launches_what_its_formula_says(core, rng):
-    both = pair(core, rng, balance="off", experts=8, hidden=130, intermediate=66, precision="f16", max_tokens=70)
-    for tokens in (1, 70):
+    sizes = {"experts": 8, "hidden": 130, "intermediate": 66, "precision": "f16"}
+    options = {"balance": "off", "max_tokens": 70, "few_tokens": 1, "compile_options": {"groups": 5}}
+    both = pair(core, rng, **options, **sizes)
+    # ceil(2 * 66 / 64) or ceil(130 / 64), ceil(70 / 32), experts; the decode island always runs on the pool.
+    for tokens, groups in ((1, 5), (2, 5 + 3 * 3 * 8), (70, 5 + 3 * 3 * 8)):
         virtual_gpu.reset()
         both.check(both.random_input(rng, tokens))
         launches = our_launches()
-        assert launches["ov_moe_gate_up"].groups == 3 * 3 * 8  # ceil(2 * 66 / 64), ceil(70 / 32), experts
-        assert launches["ov_moe_down"].groups == 3 * 3 * 8  # ceil(130 / 64), ceil(70 / 32), experts
+        assert launches["ov_moe_gate_up"].groups == groups
+        assert launches["ov_moe_down"].groups == groups
+
+
+def test_blocks_share_the_arithmetic_on_the_number_of_tokens(core, rng):
+    model, _ = moe_block_model(rng=rng, blocks=5, **SMALL)
+    ov_moe.optimize(model)
+    loops = [node for node in model.get_ops() if node.get_type_name() == "Loop"]
+    trips = {node.input_value(0).get_node().input_value(0).get_node().get_name() for node in loops}
+    assert (len(loops), len(trips)) == (5, 1)
 
 
 def test_balance_and_fetch_do_not_change_a_bit(core):
