@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ov_moe.ops import register
     from ov_moe.optimizer import optimize
     from ov_moe.report import Report, RewrittenBlock, SkippedBlock
+    from ov_moe.warmup import warmup
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "compile_model",
     "optimize",
     "register",
+    "warmup",
 ]
 
 _HOME = {
@@ -43,6 +45,7 @@ _HOME = {
     "optimize": "ov_moe.optimizer",
     "register": "ov_moe.ops",
     "virtual_gpu": "ov_moe.virtual_gpu",
+    "warmup": "ov_moe.warmup",
 }
 
 
@@ -50,7 +53,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'ov_moe' has no attribute {name!r}")
     module = importlib.import_module(_HOME[name])
-    return module if name == "virtual_gpu" else getattr(module, name)
+    # Kept, also because a submodule of the same name (warmup) would otherwise take its place.
+    globals()[name] = module if name == "virtual_gpu" else getattr(module, name)
+    return globals()[name]
 
 
 if os.environ.get("OV_MOE_VIRTUAL_GPU", "0") not in ("", "0"):

@@ -10,6 +10,7 @@ from graphs import moe_block_model
 
 import ov_moe
 from ov_moe import virtual_gpu
+from ov_moe.ops.base import MoEOp
 
 KERNELS = {"ov_moe_route", "ov_moe_gate_up", "ov_moe_down", "ov_moe_combine"}
 
@@ -45,17 +46,25 @@ def test_nothing_is_built_after_compilation_whatever_the_length(core, rng):
     assert our_builds() == 0
 
 
-def test_more_operations_than_the_plugin_remembers_are_built_once(core, rng):
-    # The plugin's implementation cache holds 300 entries; 40 blocks are 320 operations.
+def test_a_deep_model_is_built_once_and_runs_without_python(core, rng, monkeypatch):
+    """48 layers: 384 operations, more than the 300 entries of the plugin's implementation cache."""
     virtual_gpu.reset()
-    both = pair(core, rng, blocks=40, max_tokens=8)
-    assert our_builds() == 40 * 8  # four operations, and four in the loop for longer prompts
+    both = pair(core, rng, blocks=48, max_tokens=24, few_tokens=8)
+    assert our_builds() == 48 * 8  # four operations for few tokens, four in the loop for many
+    calls: list[str] = []
+    for name in ("validate_and_infer_types", "evaluate", "clone_with_new_inputs", "visit_attributes"):
+        monkeypatch.setattr(MoEOp, name, lambda self, *_, name=name: calls.append(name))
+    lengths = [int(length) for length in rng.integers(1, 80, 50)]
+    inputs = [0.05 * both.random_input(rng, length) for length in (*lengths, *[1] * 50)]
+    assert ov_moe.warmup(both.fused, inputs=[{"x": x} for x in inputs[:2]], progress=False) == 2
     virtual_gpu.reset()
-    for _ in range(3):
-        for length in (5, 11):
-            # Small: the blocks' outputs are about quadratic in it and add up over 40 residuals.
-            both.check(0.05 * both.random_input(rng, length))
+    for x in inputs:
+        both.fused(x)
     assert our_builds() == 0
+    assert calls == []
+    for x in inputs[::10]:
+        # Small inputs: a block is about quadratic in them, and 48 residuals add up.
+        both.check(x)
 
 
 @pytest.mark.parametrize(("experts", "top_k"), [(8, 2), (60, 4)])

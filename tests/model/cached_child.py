@@ -1,0 +1,62 @@
+"""Child of test_cache: compiles one block with a model cache, prints what happened as JSON.
+
+Arguments: folder of the cache, groups of the pool, text to replace in the kernels, its replacement.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from ov_moe import virtual_gpu
+
+virtual_gpu.start()
+
+import numpy as np  # noqa: E402
+import openvino as ov  # noqa: E402
+from blocks_on_plugin import F32, SMALL  # noqa: E402
+from graphs import moe_block_model  # noqa: E402
+
+import ov_moe  # noqa: E402
+from ov_moe.kernels import compose, layer_xml  # noqa: E402
+
+
+def main(folder: str, groups: str, old: str, new: str) -> None:
+    if old:
+        original = compose.read_source
+
+        def changed(name: str) -> str:
+            return original(name).replace(old, new)
+
+        compose.read_source = changed  # type: ignore[assignment]
+        layer_xml.read_source = changed  # type: ignore[assignment]
+    core = ov.Core()
+    model, _ = moe_block_model(rng=np.random.default_rng(1), topk_as_inputs=True, **SMALL)
+    ov_moe.optimize(model, "on", max_tokens=16, few_tokens=4)
+    config = {**F32, "CACHE_DIR": folder}
+    compiled = ov_moe.compile_model(core, model, "GPU", config, groups=int(groups))
+    virtual_gpu.reset()
+    rng = np.random.default_rng(2)
+    results = []
+    for tokens in (3, 4, 16, 37, 1):
+        inputs = {
+            "x": rng.standard_normal((tokens, SMALL["hidden"])).astype(np.float32),
+            "ids": np.argsort(rng.random((tokens, SMALL["experts"])))[:, : SMALL["top_k"]].astype(np.int32),
+            "weights": rng.random((tokens, SMALL["top_k"])).astype(np.float32),
+        }
+        results.append(compiled(inputs)[0].tobytes().hex())
+    counters = virtual_gpu.snapshot()
+    print(
+        json.dumps(
+            {
+                "loaded": bool(compiled.get_property("LOADED_FROM_CACHE")),
+                "builds": len(counters.builds_of("ov_moe_")),
+                "groups": counters.launches_of("ov_moe_")["ov_moe_down"].last_groups,
+                "results": results,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
