@@ -32,7 +32,9 @@ kernel void ov_moe_down(const global INPUT0_TYPE *h, global int *plan,
             FMA_MULTIPLY(acc, h_tile, down_tile, COLUMNS_PER_ITEM)
             barrier(CLK_LOCAL_MEM_FENCE); // the tiles are reused, by the next task too
         }
+#pragma unroll
         for (int i = 0; i < FMA_ROWS; ++i)
+#pragma unroll
             for (int j = 0; j < COLUMNS_PER_ITEM; ++j) {
                 const int column = task.block * TILE_N + FMA_COL(j);
                 if (FMA_ROW(i) < task.rows && column < HIDDEN)

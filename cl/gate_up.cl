@@ -66,7 +66,9 @@ kernel void ov_moe_gate_up(const global INPUT0_TYPE *x, global int *plan,
             FMA_MULTIPLY(u, x_tile, up_tile, PAIRS_PER_ITEM)
             barrier(CLK_LOCAL_MEM_FENCE); // the tiles are reused, by the next task too
         }
+#pragma unroll
         for (int i = 0; i < FMA_ROWS; ++i)
+#pragma unroll
             for (int j = 0; j < PAIRS_PER_ITEM; ++j) {
                 const int column = task.block * PAIRS + FMA_COL(j);
                 if (FMA_ROW(i) < task.rows && column < INTERMEDIATE)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ov_moe.compiler import compile_model
+    from ov_moe.config import Config
     from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
     from ov_moe.ops import register
     from ov_moe.optimizer import optimize
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Config",
     "DeviceError",
     "InvalidInputError",
     "OvMoeError",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Config": "ov_moe.config",
     "DeviceError": "ov_moe.errors",
     "InvalidInputError": "ov_moe.errors",
     "OvMoeError": "ov_moe.errors",

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ov_moe import __version__
-from ov_moe.errors import OvMoeError
+from ov_moe import __version__, bench, doctor, latency, trace
+from ov_moe.errors import InvalidInputError, OvMoeError
+
+if TYPE_CHECKING:
+    from ov_moe.folder.report import FolderReport
 
 # Wide enough for the tables where the output goes to a file or a pipe.
 _WIDTH = 132
 
+
+class BalanceSwitch(str, Enum):
+    """How prefill shares its work out."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class ReportFormat(str, Enum):
+    """How a report is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command("bench")(latency.command)
+app.command("doctor")(doctor.command)
+app.add_typer(trace.app, name="trace")
+app.add_typer(bench.app, name="kernels")
 
 
 def _version(wanted: bool) -> None:
@@ -53,6 +79,108 @@ def demo(
 
         console = Console()
         run_demo(place, tokens, model, console if console.is_terminal else Console(width=_WIDTH))
+
+
+@app.command()
+def optimize(
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR_OR_XML", help="A model's folder, or an IR's .xml, carried over alone.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it appears whole or not at all.")],
+    *,
+    balance: Annotated[
+        BalanceSwitch, typer.Option(help="Prefill on a pool of work-groups; auto: from 64 experts on.")
+    ] = BalanceSwitch.AUTO,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Tokens that the blocks' buffers have room for; by default 512.", metavar="N")
+    ] = None,
+    report: Annotated[ReportFormat, typer.Option(help="How to print what was found.")] = ReportFormat.TABLE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report; nothing is written.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT where it exists.")] = False,
+) -> None:
+    """Rewrite the MoE blocks of every IR in a model's folder into a new folder; all other files are carried over.
+
+    It needs no GPU: the schedule is chosen when the result is compiled. Exit status 1 where nothing can be rewritten.
+    """
+    with _one_sentence(), _stoppable(), _os_errors():
+        from ov_moe.folder.run import optimize_folder
+        from ov_moe.optimizer import DEFAULT_MAX_TOKENS
+
+        with _progress() as show:
+            done = optimize_folder(
+                source,
+                output,
+                balance.value,
+                max_tokens=DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
+                force=force,
+                dry_run=dry_run,
+                progress=show,
+            )
+        _print_report(done, report)
+        if not done.rewritten:
+            raise InvalidInputError(_nothing_to_do(done))
+
+
+def _print_report(done: FolderReport, report: ReportFormat) -> None:
+    if report is ReportFormat.JSON:
+        typer.echo(done.to_json())
+        return
+    console = Console()
+    done.print(console if console.is_terminal else Console(width=_WIDTH))
+
+
+def _nothing_to_do(done: FolderReport) -> str:
+    if done.already:
+        return f"{done.source} is already optimised: start from the original IR to change balance or --max-tokens."
+    if any(ir.report and ir.report.skipped for ir in done.irs):
+        return f"{done.source} holds no MoE block that ov-moe can rewrite (the report says why): nothing to write."
+    return f"{done.source} holds no MoE block: nothing to write."
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A progress bar on stderr, where that is a terminal; yields what it hears: (what, bytes done, bytes in all)."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("")
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield show
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """The first signal that asks to stop becomes a KeyboardInterrupt; others are ignored while that cleans up."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+
+    def stop(number: int, _: object) -> None:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        typer.echo("ov-moe: stopped; nothing was written.", err=True)
+        raise typer.Exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """What the operating system refuses becomes an OvMoeError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise OvMoeError(f"{where}{error.strerror or error}.") from error
 
 
 @contextmanager

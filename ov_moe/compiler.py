@@ -108,7 +108,7 @@ def prepare(
 def kernel_config(
     operations: list[ov.Node], target: Target, fetch: Fetch = "ticket", groups: int | None = None
 ) -> ModelConfig:
-    """One pair of configurations for all blocks of a model: the custom-layer file has one entry for each operation type.
+    """One pair of configurations for all blocks: the custom-layer file has one entry for each operation type.
 
     Raises InvalidInputError when the blocks carry different ``balance`` switches.
     """

@@ -14,13 +14,14 @@ from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
-from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE, Stage
-from ov_moe.spec import Precision, ProjectionSpec
+from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
+from ov_moe.spec import SWIGLU, Activation, GateUpLayout, Precision, ProjectionSpec
 
 POISON_INT = -1234567
 ABSENT = np.full(1, np.nan, np.float32)  # stands for an input that a format lacks
 GUARD = 64  # elements of poison behind every buffer
-_RANGE = {"u4": (0, 16), "i4": (-8, 8), "u8": (0, 256), "i8": (-128, 128)}
+_RANGE = {"u4": (0, 16), "i4": (-8, 8), "u8": (0, 256), "i8": (-128, 128), "f4e2m1": (0, 16)}
+_PACKED = ("u4", "i4", "f4e2m1")
 
 
 @dataclass
@@ -57,14 +58,19 @@ def random_projection(
         return Projection(spec, [stored, ABSENT, ABSENT], stored.astype(np.float64))
     group = group or k
     low, high = _RANGE[precision]
+    groups = (experts, n, k // group)
     values = rng.integers(low, high, (experts, n, k))
-    zeros = rng.integers(low, high, (experts, n, k // group))
-    scale = (rng.uniform(0.5, 1.5, (experts, n, k // group)) * 3.0 / (high - low) / np.sqrt(k)).astype(scale_dtype)
+    zeros = rng.integers(low, high, groups)
+    if precision == "f4e2m1":
+        exponent = 127 + round(np.log2(1 / (3 * k**0.5)))
+        scale = rng.integers(exponent - 1, exponent + 2, groups).astype(np.uint8)
+    else:
+        scale = (rng.uniform(0.5, 1.5, groups) * 3.0 / (high - low) / np.sqrt(k)).astype(scale_dtype)
     spec = ProjectionSpec(precision, n, k, group, zero)
     kind = np.int8 if precision == "i8" else np.uint8
-    store = pack if precision in ("u4", "i4") else lambda v: v.astype(kind)
+    store = pack if precision in _PACKED else lambda v: v.astype(kind)
     arrays = [store(values), scale, store(zeros) if zero else ABSENT]
-    shape = [-1, n, k // 2, 1] if precision in ("u4", "i4") else [-1, n, k, 1]
+    shape = [-1, n, k // 2, 1] if precision in _PACKED else [-1, n, k, 1]
     arrays[0] = arrays[0].reshape(shape)
     if zero:
         arrays[1] = arrays[1].reshape(-1)
@@ -108,16 +114,44 @@ class Block:
     """One random block and how to run it."""
 
     spec: BlockSpec
-    gate: Projection
-    up: Projection
+    gate: Projection  # of both where up is None
+    up: Projection | None
     down: Projection
     x: np.ndarray  # [TM, H]
     ids: np.ndarray  # [TM, k] i32
     weights: np.ndarray  # [TM, k]
+    gate_bias: np.ndarray | None = None  # [E, 2I], in the order of the stored rows
+    down_bias: np.ndarray | None = None  # [E, H]
+
+    def dense(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gate, up [E, I, H] and down [E, H, I] in float64."""
+        if self.up is not None:
+            return self.gate.dense, self.up.dense, self.down.dense
+        return *reference.split_gate_up(self.gate.dense, self.spec.layout), self.down.dense
+
+    def biases(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Those of gate, up [E, I] and down [E, H] in float64; zeros where there are none."""
+        spec = self.spec
+        gate = up = np.zeros((spec.experts, spec.intermediate))
+        if self.gate_bias is not None:
+            gate, up = reference.split_gate_up(self.gate_bias.astype(np.float64), spec.layout)
+        down = np.zeros((spec.experts, spec.hidden)) if self.down_bias is None else self.down_bias.astype(np.float64)
+        return gate, up, down
 
     def oracle(self) -> np.ndarray:
         """y in float64; 0 for absent tokens."""
-        return reference.moe(self.x, self.ids, self.weights, self.gate.dense, self.up.dense, self.down.dense)
+        biases = dict(zip(("gate_bias", "up_bias", "down_bias"), self.biases(), strict=True))
+        activation = self.spec.activation
+        return reference.moe(self.x, self.ids, self.weights, *self.dense(), activation=activation, **biases)
+
+    def gate_up_inputs(self, plan: np.ndarray) -> list[np.ndarray]:
+        """Inputs of the stage that computes gate and up."""
+        rest = [ABSENT if self.gate_bias is None else self.gate_bias] if self.up is None else self.up.arrays
+        return [self.x, plan, *self.gate.arrays, *rest]
+
+    def down_inputs(self, h: np.ndarray, plan: np.ndarray) -> list[np.ndarray]:
+        """Inputs of MoEDown."""
+        return [h, plan, *self.down.arrays, ABSENT if self.down_bias is None else self.down_bias]
 
     def run_stage(
         self,
@@ -157,8 +191,8 @@ class Block:
         def stage(which: Stage, inputs: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
             return self.run_stage(device, config, which, inputs, shape, dtype, sizes.get(which.op_type))
 
-        h = stage(GATE_UP, [self.x, plan, *self.gate.arrays, *self.up.arrays], (rows, spec.intermediate))
-        d = stage(DOWN, [h, plan, *self.down.arrays, ABSENT], (rows, spec.hidden))
+        h = stage(spec.gate_up_stage, self.gate_up_inputs(plan), (rows, spec.intermediate))
+        d = stage(DOWN, self.down_inputs(h, plan), (rows, spec.hidden))
         return Results(plan, h, d, stage(COMBINE, [d, plan, self.weights], (spec.max_tokens, spec.hidden)))
 
     def run(self, device: OpenCLDevice, config: KernelConfig) -> np.ndarray:
@@ -179,22 +213,33 @@ def random_block(
     top_k: int,
     hidden: int = 48,
     intermediate: int = 36,
-    precision: Precision | tuple[Precision, Precision, Precision] = "f16",
+    precision: Precision | tuple[Precision, ...] = "f16",
     group: int = 0,
     zero: bool = False,
     ids: np.ndarray | None = None,
     max_tokens: int | None = None,
     dtype: Any = np.float32,
     scale_dtype: Any = np.float16,
+    layout: GateUpLayout = "separate",
+    activation: Activation = SWIGLU,
+    biases: Any = None,
 ) -> Block:
     """A block of ``tokens`` tokens in buffers for ``max_tokens``; the rest is absent (id -2).
 
-    x and top-k weights that no expert may see are NaN; all others differ, as do all experts' weights.
+    ``precision`` is that of all projections, or of gate, up and down, or of both in one and down. ``biases`` is
+    their type; gate and up have some where they stand in one matrix. x and top-k weights that no expert may see
+    are NaN; all others differ, as do all experts' weights.
     """
-    kinds = (precision,) * 3 if isinstance(precision, str) else precision
-    gate = random_projection(rng, experts, intermediate, hidden, kinds[0], group, zero, scale_dtype)
-    up = random_projection(rng, experts, intermediate, hidden, kinds[1], group, zero, scale_dtype)
-    down = random_projection(rng, experts, hidden, intermediate, kinds[2], group, zero, scale_dtype)
+    fused = layout != "separate"
+    kinds = (precision,) * (2 if fused else 3) if isinstance(precision, str) else precision
+    shapes = [(2 * intermediate, hidden)] if fused else [(intermediate, hidden)] * 2
+    made = [
+        random_projection(rng, experts, n, k, kind, group, zero and kind != "f4e2m1", scale_dtype)
+        for kind, (n, k) in zip(kinds, [*shapes, (hidden, intermediate)], strict=True)
+    ]
+    gate, up, down = made[0], None if fused else made[1], made[-1]
+    gate_bias = rng.standard_normal((experts, 2 * intermediate)).astype(biases) if biases and fused else None
+    down_bias = rng.standard_normal((experts, hidden)).astype(biases) if biases else None
     room = max(tokens, 1) if max_tokens is None else max_tokens
     x = np.full((room, hidden), np.nan, dtype)
     x[:tokens] = rng.standard_normal((tokens, hidden))
@@ -205,5 +250,7 @@ def random_block(
     weights[:tokens] /= weights[:tokens].sum(axis=1, keepdims=True)
     x[(all_ids < 0).all(axis=1)] = np.nan
     weights[all_ids < 0] = np.nan
-    spec = BlockSpec(experts, top_k, room, gate.spec, up.spec, down.spec)
-    return Block(spec, gate, up, down, x, all_ids, weights)
+    specs = gate.spec, up.spec if up is not None else None, down.spec
+    some = gate_bias is not None, down_bias is not None
+    spec = BlockSpec(experts, top_k, room, *specs, layout, activation, *some)
+    return Block(spec, gate, up, down, x, all_ids, weights, gate_bias, down_bias)

@@ -1,9 +1,10 @@
 """How far a block may be from the float64 oracle: rounding errors counted along the way of the computation.
 
 u is half the eps of fp32, v half the eps of the buffers' type. What the kernels round, and how often:
-    g, u    K fused multiply-adds in fp32: K u sum |x w| at most; one more for scales that are no f16
-    h       exp (3 ulp), an addition, a division (2.5 ulp) and a product in fp32: 13 u; then one rounding to v
-    d       the error of h through |W|, I fused multiply-adds, one rounding to v
+    g, u    K fused multiply-adds in fp32: K u sum |x w| at most; one more for scales that are no f16; one for a bias
+    h       the error of g and u through the activation, where no clamp cuts it off; what evaluating it adds
+            (``_evaluated``); one rounding to v
+    d       the error of h through |W|, I fused multiply-adds, one for a bias, one rounding to v
     y       the error of d through the weights, k fused multiply-adds, one rounding to v
 No constant here is tuned: a bound that fails is a bug in a kernel or in this count.
 """
@@ -16,10 +17,13 @@ import numpy as np
 from blocks import Block
 
 from ov_moe import reference
+from ov_moe.spec import Activation
 
 U = float(np.finfo(np.float32).eps) / 2
+TINY = float(np.finfo(np.float32).tiny)  # below it a device may flush to zero
 SWIGLU_ULPS = 3 + 0.5 + 2.5 + 0.5  # OpenCL's limits for exp and /, correct rounding of + and *
-SILU_SLOPE = 1.1  # |d silu / d g| stays below it
+# |d act / d gate| stays below it: swish at any beta, gelu, relu.
+SLOPES = {"swiglu": 1.1, "geglu_tanh": 1.13, "geglu_erf": 1.13, "reglu": 1.0}
 
 
 def gamma(n: int) -> float:
@@ -75,25 +79,66 @@ def error(block: Block, y: np.ndarray) -> Error:
 def _expert(block: Block, expert: int, token: np.ndarray, v: float, tiny: float) -> tuple[np.ndarray, ...]:
     """d of an expert's rows in float64, the worst error it may have, and the error's variance."""
     x = block.x[token].astype(np.float64)
-    w_gate, w_up, w_down = (p.dense[expert].T for p in (block.gate, block.up, block.down))
-    g, g_bound, g_var = _product(x, w_gate)
-    u, u_bound, u_var = _product(x, w_up)
-    silu = reference.swiglu(g, np.ones_like(g))
-    h = silu * u
-    slack = 2 * U * SWIGLU_ULPS
-    h_bound = SILU_SLOPE * g_bound * (np.abs(u) + u_bound) + np.abs(silu) * u_bound
-    h_bound = h_bound + slack * (np.abs(h) + h_bound)
+    w_gate, w_up, w_down = (w[expert].T for w in block.dense())
+    b_gate, b_up, b_down = (b[expert] for b in block.biases())
+    h, h_bound, h_var = activated(block.spec.activation, _product(x, w_gate, b_gate), _product(x, w_up, b_up))
     h_bound = h_bound * (1 + v) + v * np.abs(h) + tiny
-    h_var = (SILU_SLOPE * u) ** 2 * g_var + silu**2 * u_var + (slack**2 + v**2) * h**2 + tiny**2
-    d, d_bound, d_var = _product(h, w_down)
-    d_bound = d_bound + (1 + gamma(h.shape[1] + 1)) * (h_bound @ np.abs(w_down))
+    h_var = h_var + v**2 * h**2 + tiny**2
+    d, d_bound, d_var = _product(h, w_down, b_down)
+    d_bound = d_bound + (1 + gamma(h.shape[1] + 2)) * (h_bound @ np.abs(w_down))
     d_bound = d_bound * (1 + v) + v * np.abs(d) + tiny
     return d, d_bound, d_var + h_var @ w_down**2 + v**2 * d**2 + tiny**2
 
 
-def _product(a: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, ...]:
-    """a @ w, the worst error of K fused multiply-adds in fp32 (and a rounded w), and the error's variance."""
-    k = a.shape[1] + 1
-    value = a @ w
+def activated(
+    activation: Activation, gate: tuple[np.ndarray, ...], up: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, ...]:
+    """act(gate) * (up + offset) from (value, worst error, variance) of both, in the same form; in fp32."""
+    (g, g_bound, g_var), (u, u_bound, u_var) = gate, up
+    limit, offset = activation.limit, abs(activation.up_offset)
+    if limit is not None:
+        # What is beyond the limit, errors included, is the limit, rounded.
+        g_off, u_off = g - g_bound > limit, np.abs(u) - u_bound > limit
+        g, u = np.minimum(g, limit), np.clip(u, -limit, limit)
+        g_bound, u_bound = np.where(g_off, U * limit, g_bound), np.where(u_off, U * limit, u_bound)
+        g_var, u_var = np.where(g_off, (U * limit) ** 2, g_var), np.where(u_off, (U * limit) ** 2, u_var)
+    act = reference.activate(Activation(activation.kind, activation.beta), g, np.ones_like(g))
+    h = act * (u + activation.up_offset)
+    slope, around = SLOPES[activation.kind], _evaluated(activation, g, g_bound)
+    if offset:  # rounded itself, and so is the sum
+        u_bound = u_bound + U * (offset + np.abs(u + activation.up_offset) + u_bound)
+        u_var = u_var + U**2 * (offset**2 + (u + activation.up_offset) ** 2)
+    u = u + activation.up_offset
+    slack = 2 * U * (SWIGLU_ULPS if activation.kind == "swiglu" else 0.5)
+    bound = (slope * g_bound + around) * (np.abs(u) + u_bound) + np.abs(act) * u_bound
+    bound = bound + slack * (np.abs(h) + bound) + TINY
+    variance = (slope * u) ** 2 * g_var + (around * u) ** 2 + act**2 * u_var + slack**2 * h**2 + TINY**2
+    return h, bound, variance
+
+
+def _evaluated(activation: Activation, g: np.ndarray, g_bound: np.ndarray) -> np.ndarray:
+    """The worst absolute error of act in fp32 beside what ``slack`` counts, as a multiple of |g|.
+
+    swiglu  beta and beta * g are rounded, 2 u of t = beta g: |t sigmoid'(t)| is 0.224 at most; exp is infinite
+            where act is below |g| / 2^128.
+    tanh    2 u for each of g^3 and the sum, and of two constants: 8 u of p at most, |p tanh'(p)| is 0.448 at most;
+            tanh 5 ulp, the sum 1 + tanh 2 u, and two products, each of them 2 at most before 0.5 g.
+    erf     2 u of p, |p erf'(p)| is 0.484 at most; erf 16 ulp; the same sum and products.
+    """
+    size = np.abs(g) + g_bound
+    if activation.kind == "swiglu":
+        return (0.224 * 2 * U * (activation.beta != 1) + 2.0**-128) * size
+    if activation.kind == "geglu_tanh":
+        return 0.5 * (0.448 * 8 + 5 * 2 + 2 + 4) * U * size + TINY
+    if activation.kind == "geglu_erf":
+        return 0.5 * (0.484 * 2 + 16 * 2 + 2 + 4) * U * size + TINY
+    return np.zeros_like(g)
+
+
+def _product(a: np.ndarray, w: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, ...]:
+    """a @ w + bias, the worst error of K fused multiply-adds in fp32 (and a rounded w, the sum), and its variance."""
+    k = a.shape[1] + 2
+    value = a @ w + bias
+    size = np.abs(a) @ np.abs(w) + np.abs(bias)
     # Partial sums are of the size of a random walk plus the drift to the final value.
-    return value, gamma(k) * (np.abs(a) @ np.abs(w)), U**2 * k * (a**2 @ w**2 + value**2)
+    return value, gamma(k) * size + k * TINY, U**2 * k * (a**2 @ w**2 + bias**2 + value**2) + TINY**2

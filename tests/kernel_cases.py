@@ -10,9 +10,10 @@ import numpy as np
 from blocks import Block, random_block, random_ids
 
 from ov_moe.kernels.config import KernelConfig
+from ov_moe.spec import SWIGLU, Activation, GateUpLayout
 
 Ids = Callable[[np.random.Generator, int, int, int], np.ndarray]
-Kinds = str | tuple[str, str, str]
+Kinds = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def some_slots(rng: np.random.Generator, T: int, E: int, k: int) -> np.ndarray:
 
 
 HALF = np.float16
+GPT_OSS = Activation(beta=1.702, limit=7.0, up_offset=1.0)
 
 SIZES = [
     Case("nothing at all; one slot, where -1 / top_k is -1 and not 0", 0, 8, 1),
@@ -172,4 +174,64 @@ FORMATS = [
     Case("f32 weights in f16 buffers", 33, 8, 2, 65, 33, "f32", dtype=HALF),
 ]
 
-CASES = SIZES + ROUTINGS + FORMATS
+
+def _fused(
+    why: str, layout: GateUpLayout, *sizes: Any, biases: Any = None, activation: Any = SWIGLU, **rest: Any
+) -> Case:
+    """Gate and up in one matrix; ``sizes`` are H, I and the formats of a block of 33 tokens."""
+    options = {"layout": layout, "biases": biases, "activation": activation, **rest.pop("options", {})}
+    return Case(why, 33, 5, 2, *sizes, options=options, **rest)
+
+
+SINGLE = np.float32
+FUSED = [
+    _fused("GPT-OSS in f16", "interleaved", 65, 47, "f16", biases=HALF, activation=GPT_OSS),
+    _fused("GPT-OSS in mxfp4", "interleaved", 64, 96, "f4e2m1", group=32, biases=HALF, activation=GPT_OSS),
+    _fused("GPT-OSS in int4", "interleaved", 64, 32, "u4", group=16, zero=True, biases=SINGLE, activation=GPT_OSS),
+    _fused("a clamp that bites", "interleaved", 34, 17, "f32", activation=Activation(limit=0.25, up_offset=-0.5)),
+    _fused("no biases, odd I and K", "interleaved", 33, 17, "u8", zero=True, schedule="grid"),
+    _fused("one row of each", "interleaved", 3, 1, "f32", biases=SINGLE, schedule="stride"),
+    _fused("halves, odd I and K", "halves", 47, 33, "i8", biases=HALF, dtype=HALF),
+    _fused("one row of each half", "halves", 2, 1, "f16", schedule="grid"),
+    _fused("more columns than a block", "halves", 66, 130, "i4", biases=SINGLE, schedule="grid"),
+    _fused("zero points of halves, odd counts", "halves", 34, 33, ("u4", "f32"), zero=True, dtype=HALF),
+    _fused("groups of 64, zero points", "halves", 128, 64, "u4", group=64, zero=True, biases=HALF, schedule="stride"),
+    _fused("groups of 128", "interleaved", 256, 128, "i4", group=128, activation=Activation("geglu_erf")),
+    _fused("groups of 256, zero points", "interleaved", 512, 256, "u4", group=256, zero=True, schedule="grid"),
+    _fused("groups of 16, 8 bits", "halves", 48, 32, "i8", group=16, activation=Activation("reglu"), biases=SINGLE),
+    _fused("groups of 32, 8 bits, zero points", "interleaved", 96, 64, "u8", group=32, zero=True, biases=HALF),
+    _fused("mxfp4 by channel, odd I", "halves", 18, 33, ("f4e2m1", "u8"), biases=SINGLE),
+    _fused("mxfp4 by twos in f16 buffers", "interleaved", 34, 18, "f4e2m1", group=2, dtype=HALF, schedule="stride"),
+    _fused("a different format for down", "halves", 64, 96, ("u4", "f4e2m1"), group=32, zero=True, schedule="grid"),
+]
+
+ACTIVATIONS = [
+    Case("mxfp4, three GEMMs", 33, 8, 2, 64, 32, "f4e2m1", group=32),
+    Case("mxfp4 for down alone", 33, 8, 2, 33, 64, ("f16", "u8", "f4e2m1"), schedule="grid"),
+    Case("GEGLU by tanh", 33, 8, 2, 34, 18, options={"activation": Activation("geglu_tanh")}),
+    Case(
+        "GEGLU by erf, a bias of down",
+        33,
+        8,
+        2,
+        34,
+        17,
+        "u8",
+        options={"activation": Activation("geglu_erf"), "biases": HALF},
+    ),
+    Case("ReGLU in f16 buffers", 33, 8, 2, 47, 33, dtype=HALF, options={"activation": Activation("reglu")}),
+    Case(
+        "a swish of another slope, offset",
+        33,
+        8,
+        2,
+        34,
+        18,
+        "f32",
+        options={"activation": Activation(beta=-0.3, up_offset=2.5)},
+    ),
+    Case("clamps", 33, 8, 2, 34, 18, "f32", options={"activation": Activation("geglu_tanh", limit=0.5, up_offset=0.1)}),
+    Case("a swish without slope", 33, 8, 2, 34, 18, "f32", options={"activation": Activation(beta=0.0)}),
+]
+
+CASES = SIZES + ROUTINGS + FORMATS + FUSED + ACTIVATIONS

@@ -23,10 +23,11 @@ Tensor = npt.NDArray[Any]
 class OpenCLDevice:
     """One device with its queue and the programs built so far.
 
-    Raises DeviceError when there is no OpenCL platform or no device on it.
+    ``device`` is a pyopencl device, else the first GPU is taken, else the first device. With ``profiling`` its
+    events carry the device's times. Raises DeviceError when there is no OpenCL platform or no device on it.
     """
 
-    def __init__(self, device: Any = None) -> None:
+    def __init__(self, device: Any = None, profiling: bool = False) -> None:
         try:
             import pyopencl
         except ImportError as error:
@@ -36,8 +37,13 @@ class OpenCLDevice:
         self._cl = pyopencl
         self.device = device if device is not None else _first_device(pyopencl)
         self._context = pyopencl.Context([self.device])
-        self._queue = pyopencl.CommandQueue(self._context)
-        self._kernel = functools.lru_cache(maxsize=512)(self._build)
+        if profiling:
+            times = pyopencl.command_queue_properties.PROFILING_ENABLE
+            self._queue = pyopencl.CommandQueue(self._context, properties=times)
+        else:
+            self._queue = pyopencl.CommandQueue(self._context)
+        self._program = functools.lru_cache(maxsize=512)(self._build)
+        self._kernel = functools.lru_cache(maxsize=512)(self._new_kernel)
         # A kernel object holds the arguments of the next launch: one thread at a time.
         self._launching = threading.Lock()
 
@@ -50,6 +56,15 @@ class OpenCLDevice:
     def compute_units(self) -> int:
         """CL_DEVICE_MAX_COMPUTE_UNITS."""
         return int(self.device.max_compute_units)
+
+    @functools.cached_property
+    def _standard(self) -> str:
+        # The GPU plugin builds with 2.0; a driver of OpenCL 3.0 may have 1.2 and 3.0 alone.
+        try:
+            versions = {entry.version >> 22 for entry in self.device.opencl_c_all_versions}
+        except (AttributeError, self._cl.Error):  # a driver, or a pyopencl, from before OpenCL 3.0
+            return "CL2.0"
+        return "CL3.0" if 3 in versions and 2 not in versions else "CL2.0"
 
     def run(
         self,
@@ -121,7 +136,14 @@ class OpenCLDevice:
             with warnings.catch_warnings():
                 # Drivers that report their progress make pyopencl warn of a "non-empty compiler output".
                 warnings.simplefilter("ignore", self._cl.CompilerWarning)
-                return self._cl.Kernel(self._cl.Program(self._context, text).build(["-cl-std=CL2.0"]), entry)
+                return self._cl.Program(self._context, text).build([f"-cl-std={self._standard}"])
+        except self._cl.Error as error:
+            raise DeviceError(f"{entry} does not build on {self.name}: {error}") from error
+
+    def _new_kernel(self, text: str, entry: str) -> Any:
+        program = self._program(text, entry)
+        try:
+            return self._cl.Kernel(program, entry)
         except self._cl.Error as error:
             raise DeviceError(f"{entry} does not build on {self.name}: {error}") from error
 

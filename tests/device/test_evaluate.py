@@ -9,12 +9,12 @@ from typing import Any
 import bounds
 import numpy as np
 import pytest
-from blocks import ABSENT, Block, poison, random_block, same_bits
-from kernel_cases import FORMATS, ROUTINGS, SIZES, Case
+from blocks import Block, poison, random_block, same_bits
+from kernel_cases import ACTIVATIONS, FORMATS, FUSED, ROUTINGS, SIZES, Case
 
 from ov_moe.devices import opencl
 from ov_moe.errors import DeviceError, InvalidInputError
-from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE, Stage
+from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.ops import evaluate
 from ov_moe.ops.evaluate import EVALUATE_VARIABLE, evaluate_stage, evaluation_device
 
@@ -42,17 +42,13 @@ def evaluate_block(block: Block, balance: str = "auto") -> np.ndarray:
         return output.reshape(shape)
 
     plan = run(ROUTE, [block.ids], (spec.plan_layout.size, 1), np.int32)
-    h = run(
-        GATE_UP,
-        [block.x, plan, *block.gate.arrays, *block.up.arrays],
-        (spec.plan_layout.max_rows, spec.intermediate),
-        dtype,
-    )
-    d = run(DOWN, [h, plan, *block.down.arrays, ABSENT], (spec.plan_layout.max_rows, spec.hidden), dtype)
+    rows = spec.plan_layout.max_rows
+    h = run(spec.gate_up_stage, block.gate_up_inputs(plan), (rows, spec.intermediate), dtype)
+    d = run(DOWN, block.down_inputs(h, plan), (rows, spec.hidden), dtype)
     return run(COMBINE, [d, plan, block.weights], (spec.max_tokens, spec.hidden), dtype)
 
 
-@pytest.mark.parametrize("case", SMALL + FORMATS, ids=str)
+@pytest.mark.parametrize("case", SMALL + FORMATS + FUSED + ACTIVATIONS, ids=str)
 def test_numpy_stages_match_the_oracle(case: Case, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """NumPy computes in float64 and rounds h, d and y: within the same bound, and absent tokens stay as they were."""
     monkeypatch.setenv(EVALUATE_VARIABLE, "numpy")

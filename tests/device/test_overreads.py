@@ -60,7 +60,7 @@ def main() -> None:
 
     virtual_gpu.start()
     import bounds
-    from kernel_cases import FORMATS, SIZES
+    from kernel_cases import ACTIVATIONS, FORMATS, FUSED, SIZES
 
     from ov_moe.devices.opencl import OpenCLDevice, default_device
 
@@ -74,7 +74,7 @@ def main() -> None:
     blocks.GUARD = 0
     device, rng = Guarded(default_device().device), np.random.default_rng()
     assert device.device.host_unified_memory
-    for case in [case for case in SIZES + FORMATS if case.T <= 33]:
+    for case in [case for case in SIZES + FORMATS + FUSED + ACTIVATIONS if case.T <= 33]:
         print(case, flush=True)
         block = case.block(rng)
         bounds.error(block, block.run(device, case.config())).check()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from blocks import Block, Results, WorkSize, random_block, random_ids, same_bits
-from kernel_cases import config, hot
+from kernel_cases import GPT_OSS, config, hot
 
 from ov_moe import virtual_gpu
 from ov_moe.devices.opencl import default_device
@@ -16,23 +17,27 @@ from ov_moe.kernels.config import KernelConfig
 SCHEDULES = ("grid", "ticket", "stride")
 
 
-@pytest.fixture(params=["u4", "f16"])
+# No size divides a tile; f16 stands in f16 buffers.
+STORED: dict[str, dict[str, Any]] = {
+    "u4": {"precision": "u4", "hidden": 130, "intermediate": 66, "zero": True},
+    "f16": {"precision": "f16", "hidden": 65, "intermediate": 47, "dtype": np.float16},
+    "f4e2m1 interleaved": {
+        "precision": ("f4e2m1", "f16"),
+        "hidden": 96,
+        "intermediate": 47,
+        "group": 32,
+        "layout": "interleaved",
+        "activation": GPT_OSS,
+        "biases": np.float16,
+    },
+}
+
+
+@pytest.fixture(params=STORED)
 def block(request: pytest.FixtureRequest, rng: np.random.Generator) -> Block:
-    """100 tokens with a hot expert and several row tiles, in fp32 and in f16 buffers; no size divides a tile."""
-    four_bit = request.param == "u4"
-    shape = {"hidden": 130, "intermediate": 66} if four_bit else {"hidden": 65, "intermediate": 47}
-    return random_block(
-        rng,
-        tokens=100,
-        experts=20,
-        top_k=3,
-        precision=request.param,
-        zero=four_bit,
-        ids=hot(rng, 100, 20, 3),
-        max_tokens=110,
-        dtype=np.float32 if four_bit else np.float16,
-        **shape,
-    )
+    """100 tokens with a hot expert and several row tiles."""
+    ids = hot(rng, 100, 20, 3)
+    return random_block(rng, tokens=100, experts=20, top_k=3, ids=ids, max_tokens=110, **STORED[request.param])
 
 
 def run(block: Block, setting: KernelConfig, sizes: dict[str, WorkSize] | None = None) -> Results:
@@ -106,14 +111,15 @@ def test_a_grid_smaller_than_the_problem_is_right(schedule: str, groups: tuple[i
     # The pool is one line of groups.
     pool = WorkSize(groups if schedule == "grid" else (groups[0], 1, 1), setting.local_size)
     combine = WorkSize((groups[0], 1, 1), setting.local_size)
-    found = run(block, setting, {"MoEGateUp": pool, "MoEDown": pool, "MoECombine": combine})
+    gate_up = block.spec.gate_up_stage.op_type
+    found = run(block, setting, {gate_up: pool, "MoEDown": pool, "MoECombine": combine})
     assert_same(found, expected)
 
 
 def test_a_grid_larger_than_the_problem_is_right(block: Block) -> None:
     """One custom layer serves every block of a model: its grid is the largest that any of them needs."""
     large = WorkSize((9, 7, 31), config("grid").local_size)
-    found = run(block, config("grid"), {"MoEGateUp": large, "MoEDown": large})
+    found = run(block, config("grid"), {block.spec.gate_up_stage.op_type: large, "MoEDown": large})
     assert_same(found, run(block, config("grid")))
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
-from blocks import ABSENT, Block, poison, random_block, same_bits
+from blocks import Block, poison, random_block, same_bits
 from kernel_cases import config
 
 from ov_moe.devices.opencl import default_device
-from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE
+from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE
 
 
 class Sliced:
@@ -43,13 +44,20 @@ class Sliced:
         return text, arrays[:-1], arrays[-1]
 
 
-@pytest.fixture(params=["f16", "u8", "u4"])
+FORMATS: dict[str, dict[str, Any]] = {
+    "f16": {"precision": "f16"},
+    "u8": {"precision": "u8", "zero": True},
+    "u4": {"precision": "u4", "zero": True, "group": 2},
+    "f16 interleaved": {"precision": "f16", "layout": "interleaved", "biases": np.float16},
+    "f4e2m1 in halves": {"precision": "f4e2m1", "group": 2, "layout": "halves", "biases": np.float32},
+}
+
+
+@pytest.fixture(params=FORMATS)
 def block(request: pytest.FixtureRequest, rng: np.random.Generator) -> Block:
     """Slices of weights keep their rows together; zero points and 4-bit weights are offset by whole bytes."""
-    kinds = {"f16": {}, "u8": {"zero": True}, "u4": {"zero": True, "group": 2}}[request.param]
-    return random_block(
-        rng, tokens=33, experts=5, top_k=2, hidden=34, intermediate=18, precision=request.param, max_tokens=35, **kinds
-    )
+    sizes = {"tokens": 33, "experts": 5, "top_k": 2, "hidden": 34, "intermediate": 18, "max_tokens": 35}
+    return random_block(rng, **sizes, **FORMATS[request.param])
 
 
 @pytest.mark.parametrize("schedule", ["grid", "ticket"])
@@ -58,7 +66,8 @@ def test_offsets_and_pitches_change_nothing(block: Block, schedule: str) -> None
     dense = block.run_all(device, setting)
     plan, rows = dense.plan, spec.plan_layout.max_rows
     integer = block.gate.spec.group_size > 0
-    weights = {0: 0, 1: 0, 2: 0} if integer else {0: 0}
+    weights = {0: 0, 1: 0, 2: 0} if block.gate.spec.zero_point else {0: 0, 1: 0} if integer else {0: 0}
+    bias = {} if block.down_bias is None else {"INPUT5": 0}
 
     def run(stage, inputs, shape, gaps, dtype=np.float32):
         sliced = Sliced(gaps)
@@ -73,15 +82,14 @@ def test_offsets_and_pitches_change_nothing(block: Block, schedule: str) -> None
     ids = run(ROUTE, [block.ids], (spec.plan_layout.size, 1), {"INPUT0": 7}, np.int32)
     assert same_bits(ids.reshape(-1), plan)
 
-    ports = {f"INPUT{first + port}": gap for first in (2, 5) for port, gap in weights.items()}
-    inputs = [block.x, plan, *block.gate.arrays, *block.up.arrays]
-    h = run(GATE_UP, inputs, (rows, spec.intermediate), {"INPUT0": 9, "OUTPUT0": 4, **ports})
+    firsts = (2,) if block.up is None else (2, 5)
+    ports = {f"INPUT{first + port}": gap for first in firsts for port, gap in weights.items()} | bias
+    inputs = block.gate_up_inputs(plan)
+    h = run(spec.gate_up_stage, inputs, (rows, spec.intermediate), {"INPUT0": 9, "OUTPUT0": 4, **ports})
     assert same_bits(h, dense.h)
 
-    ports = {f"INPUT{2 + port}": gap for port, gap in weights.items()}
-    d = run(
-        DOWN, [dense.h, plan, *block.down.arrays, ABSENT], (rows, spec.hidden), {"INPUT0": 5, "OUTPUT0": 2, **ports}
-    )
+    ports = {f"INPUT{2 + port}": gap for port, gap in weights.items()} | bias
+    d = run(DOWN, block.down_inputs(dense.h, plan), (rows, spec.hidden), {"INPUT0": 5, "OUTPUT0": 2, **ports})
     assert same_bits(d, dense.d)
 
     gaps = {"INPUT0": 1, "INPUT2": 3, "OUTPUT0": 8}

@@ -12,6 +12,40 @@ import openvino as ov
 from ov_moe.generate import Session
 
 MODELS = Path(__file__).parents[3] / "shared" / "models"
+# Architecture, experts and precision (tf457: exported with transformers 4.57) -> blocks that must be rewritten: both
+# layers, but of AFMoE and LFM2-MoE, whose first layer is dense.
+BLOCKS = {
+    "afmoe-e8-int4": 1,
+    "gptoss-e32-int4": 2,
+    "gptoss-e4-fp16": 2,
+    "gptoss-e4-int4": 2,
+    "gptoss-e4-int4sym": 2,
+    "gptoss-e4-int8": 2,
+    "gptoss-e4-mxfp4": 2,
+    "granitemoe-e8-fp16": 2,
+    "granitemoe-e8-int4": 2,
+    "lfm2moe-e8-int4": 1,
+    "mixtral-e8-fp16": 2,
+    "mixtral-e8-int4": 2,
+    "phimoe-e8-int4": 2,
+    "qwen2moe-e8-int4": 2,
+    "qwen2moe-e8-int8": 2,
+    "qwen3moe-e64-int4": 2,
+    "qwen3moe-e8-fp16": 2,
+    "qwen3moe-e8-fp32": 2,
+    "qwen3moe-e8-int4": 2,
+    "qwen3moe-e8-int4cw": 2,
+    "qwen3moe-e8-int4g64": 2,
+    "qwen3moe-e8-int4r06": 2,
+    "qwen3moe-e8-int4sym": 2,
+    "qwen3moe-e8-int8": 2,
+    "qwen3moe-e8-int8sym": 2,
+    "qwen3moe-e8-mxfp4": 2,
+    "qwen3moe-e8-nonorm-int4": 2,
+    "tf457-mixtral-e8-int4": 2,
+    "tf457-qwen2moe-e8-int4": 2,
+    "tf457-qwen3moe-e8-int4": 2,
+}
 # The CPU plugin quantises activations of int4 models and keeps its cache in 8 bits unless told otherwise: with
 # the precision hint alone, its logits are off by up to 55 %.
 EXACT = {
@@ -61,4 +95,4 @@ def vocabulary_of(model: ov.Model) -> int:
     return int(model.output("logits").get_partial_shape()[2].get_length())
 
 
-__all__ = ["EXACT", "MODELS", "Any", "Difference", "difference", "logits", "read", "vocabulary_of"]
+__all__ = ["BLOCKS", "EXACT", "MODELS", "Any", "Difference", "difference", "logits", "read", "vocabulary_of"]

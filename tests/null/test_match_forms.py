@@ -8,31 +8,12 @@ import numpy as np
 import openvino as ov
 import pytest
 from graphs import BlockWeights, Form, find_node, moe_block_model, route
+from graphs_families import FORMS
 
-from ov_moe.spec import Activation
 from ov_moe.transformations.block import MoEBlock
 from ov_moe.transformations.families import find_blocks
 
 E, K, H, I = 6, 2, 64, 96  # noqa: E741
-GPT_OSS = Activation(beta=1.702, limit=7.0, up_offset=1.0)
-FORMS = {
-    "AFMoE": (Form(ends="batch", shared_expert=True), "none"),
-    "Qwen3-MoE with a shared expert": (Form(shared_expert=True), "none"),
-    "GPT-OSS": (Form(GPT_OSS, "interleaved", ends="slots"), "f32"),
-    "GPT-OSS with biases in f16": (Form(GPT_OSS, "interleaved", ends="slots"), "f16"),
-    "GPT-OSS in [B, S, H]": (Form(GPT_OSS, "interleaved", ends="batch"), "f32"),
-    "a clamp that bites": (Form(Activation(limit=0.25, up_offset=-0.5), "interleaved"), "f32"),
-    "clamps with three GEMMs": (Form(Activation(beta=0.5, limit=0.5, up_offset=2.0)), "none"),
-    "interleaved without biases": (Form(layout="interleaved"), "none"),
-    "halves by two Slices": (Form(layout="halves"), "f32"),
-    "halves by a Split": (Form(layout="halves", parts="split", ends="batch"), "none"),
-    "halves by a VariadicSplit": (Form(layout="halves", parts="variadic_split"), "f16"),
-    "GEGLU by tanh": (Form(Activation("geglu_tanh")), "none"),
-    "GEGLU by erf": (Form(Activation("geglu_erf")), "none"),
-    "ReGLU": (Form(Activation("reglu")), "none"),
-    "GEGLU in halves": (Form(Activation("geglu_tanh"), "halves"), "f32"),
-    "ReGLU in [B, S, H]": (Form(Activation("reglu"), "halves", "split", "batch", True), "f32"),
-}
 PRECISIONS = ["f32", "f16", "u8", "i8", "u4", "i4", "f4e2m1"]
 LABELS = ["f32", "f16", "u8 channel asym", "i8 channel sym", "u4 g32 asym", "i4 g32 sym", "f4e2m1 g32 sym"]
 

@@ -191,6 +191,9 @@ REFUSED = {
     ),
     f"Constant 'nf4' holds nf4 weights; {READ}": lambda: scaled(constant_of("nf4", 2, 4, 2, 32), half_scale()),
     f"Constant 'f8e4m3' holds f8e4m3 weights; {READ}": lambda: scaled(constant_of("f8e4m3", 2, 4, 2, 32), half_scale()),
+    f"Constant 'bf16' holds bf16 weights; {READ}": lambda: ov.opset15.convert(
+        constant_of("bf16", 2, 4, 64), "f32"
+    ).output(0),
     f"Constant 'u2' holds u2 weights; {READ}": lambda: scaled(constant_of("u2", 2, 4, 2, 32), half_scale()),
     "Constant 'half' is a scale of type f16; that of f4e2m1 is f8e8m0": lambda: scaled(
         constant_of("f4e2m1", 2, 4, 2, 32), half_scale()

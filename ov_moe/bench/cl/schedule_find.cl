@@ -1,0 +1,69 @@
+// Benchmark only, in place of cl/schedule.cl: the pool with two ways to find a task's expert.
+//
+// FIND search: binary search in the tile offsets, for every task.
+// FIND walk:   onwards from the expert of the group's last task; a group's tasks come in rising order.
+// SCHEDULE ticket, stride: how the next task is taken. The N blocks of a row tile follow each other.
+
+typedef struct {
+    int expert;
+    int row;   // first row of the tile
+    int rows;  // live rows in the tile, 1 .. TILE_M
+    int block; // N block
+    int state; // the linear task
+} task_t;
+
+#define FIND_search 0
+#define FIND_walk 1
+#define FIND_ID CAT(FIND_, FIND)
+
+inline bool locate(task_t *task, const global int *plan, int blocks)
+{
+    if (task->state >= plan[PLAN_TILES] * blocks)
+        return false;
+    const int tile = task->state / blocks;
+    task->block = task->state - tile * blocks;
+#if FIND_ID == FIND_walk
+    while (plan[PLAN_TILE_OFFSET + task->expert + 1] <= tile)
+        ++task->expert;
+#else
+    int low = 0, high = EXPERTS;
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if (plan[PLAN_TILE_OFFSET + middle] <= tile)
+            low = middle;
+        else
+            high = middle;
+    }
+    task->expert = low;
+#endif
+    const int end = plan[PLAN_ROW_OFFSET + task->expert + 1];
+    task->row = plan[PLAN_ROW_OFFSET + task->expert] + (tile - plan[PLAN_TILE_OFFSET + task->expert]) * TILE_M;
+    task->rows = min(TILE_M, end - task->row);
+    return true;
+}
+
+inline void take(task_t *task, global int *plan, int ticket, local int *shared, bool first)
+{
+#if SCHEDULE_ID == SCHEDULE_ticket
+    if (get_local_id(0) == 0)
+        *shared = atomic_inc((volatile global int *)plan + ticket);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    task->state = *shared;
+    barrier(CLK_LOCAL_MEM_FENCE); // all have read before the next ticket overwrites it
+#else
+    task->state = first ? get_group_id(0) : task->state + get_num_groups(0);
+#endif
+}
+
+inline bool first_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
+{
+    task->expert = 0;
+    take(task, plan, ticket, shared, true);
+    return locate(task, plan, blocks);
+}
+
+inline bool next_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
+{
+    take(task, plan, ticket, shared, false);
+    return locate(task, plan, blocks);
+}

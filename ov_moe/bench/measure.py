@@ -1,0 +1,90 @@
+"""Times variants side by side, A B B A, each behind a flush of the caches; medians and spreads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ov_moe.bench.case import Run
+from ov_moe.devices.timing import TimingDevice
+
+FLUSH_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of the runs of one variant: the median, the quartiles, and how many runs there were."""
+
+    median: float
+    low: float
+    high: float
+    runs: int
+
+    @property
+    def spread(self) -> float:
+        """Distance of the quartiles as a share of the median."""
+        return (self.high - self.low) / self.median if self.median else 0.0
+
+
+def interleave(variants: Sequence[Callable[[], float]], repeats: int, seconds: float) -> list[Timing]:
+    """Time every variant ``repeats`` times, in turns: forwards, then backwards, so that a drift meets all alike.
+
+    Args:
+        variants: Each runs once and returns its milliseconds. One run of each before the first is not counted.
+        repeats: Rounds, at least 2; an odd number is raised to an even one.
+        seconds: Wall-clock time after which no new pair of rounds begins.
+    """
+    for variant in variants:
+        variant()
+    taken: list[list[float]] = [[] for _ in variants]
+    order = list(range(len(variants)))
+    begin = time.monotonic()
+    for number in range(max(1, -(-repeats // 2))):
+        if number and time.monotonic() - begin > seconds:
+            break
+        for index in order + order[::-1]:
+            taken[index].append(variants[index]())
+    return [summarize(times) for times in taken]
+
+
+def summarize(milliseconds: Sequence[float]) -> Timing:
+    """Median and quartiles."""
+    low, median, high = np.percentile(milliseconds, [25, 50, 75])
+    return Timing(float(median), float(low), float(high), len(milliseconds))
+
+
+class Flush:
+    """Empties a device's caches by writing a buffer that is larger than they are.
+
+    The write also keeps the device busy while the host enqueues what is timed: launches do not wait for the host.
+    """
+
+    def __init__(self, device: TimingDevice, size: int = FLUSH_BYTES) -> None:
+        self._device = device
+        self.size = max(size, 4 * int(device.device.global_mem_cache_size)) if device.is_gpu else size
+        self._buffer = device.allocate(self.size)
+        self._word = 0
+
+    def __call__(self) -> None:
+        """Enqueue the write."""
+        self._word += 1
+        self._device.fill(self._buffer, self._word)
+
+
+def timed(run: Run, stage: str, flush: Flush) -> Callable[[], float]:
+    """A variant for ``interleave``: the layer, or one stage alone on the inputs that the last check left."""
+    device = run.case.device
+
+    def layer() -> float:
+        flush()
+        return device.milliseconds(run.layer())
+
+    def alone() -> float:
+        run.enqueue("route")  # for the tickets, and for the tile offsets: another run's tiles may be higher
+        flush()
+        return device.milliseconds(run.enqueue(stage))
+
+    return layer if stage == "layer" else alone

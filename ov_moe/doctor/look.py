@@ -1,0 +1,180 @@
+"""Looks at one thing and prints what it found as JSON: ``python -m ov_moe.doctor.look FUNCTION ARGUMENT...``."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ov_moe.config import Config
+from ov_moe.demo import MODEL, PROMPT
+from ov_moe.doctor.ask import answer
+from ov_moe.errors import OvMoeError
+
+# Room of the probe's buffers: the largest of them, 16 MiB, stands out from all else that the small model needs.
+_PROBE_TOKENS = 4096
+_PROBE_NEW_TOKENS = 4
+_PROPERTIES = (
+    "FULL_DEVICE_NAME",
+    "DEVICE_ARCHITECTURE",
+    "DEVICE_TYPE",
+    "OPTIMIZATION_CAPABILITIES",
+    "INFERENCE_PRECISION_HINT",
+    "GPU_EXECUTION_UNITS_COUNT",
+    "GPU_DEVICE_TOTAL_MEM_SIZE",
+    "GPU_DEVICE_MAX_ALLOC_MEM_SIZE",
+)
+
+
+def opencl() -> dict[str, Any]:
+    """Every OpenCL platform with its devices."""
+    import pyopencl
+
+    try:
+        platforms = pyopencl.get_platforms()
+    except pyopencl.Error as error:
+        return {"platforms": [], "reason": str(error)}
+    return {
+        "platforms": [
+            {
+                "name": platform.name.strip(),
+                "version": platform.version.strip(),
+                "devices": [
+                    {
+                        "name": device.name.strip(),
+                        "driver": device.driver_version,
+                        "compute_units": device.max_compute_units,
+                        "gpu": bool(device.type & pyopencl.device_type.GPU),
+                    }
+                    for device in platform.get_devices()
+                ],
+            }
+            for platform in platforms
+        ]
+    }
+
+
+def openvino() -> dict[str, Any]:
+    """Every device of OpenVINO with the properties that matter here, as text or numbers."""
+    import openvino as ov
+
+    from ov_moe.devices.target import parse_target
+    from ov_moe.latency.machine import driver
+
+    core = ov.Core()
+    devices: dict[str, dict[str, Any]] = {}
+    for name in core.available_devices:
+        found: dict[str, Any] = {}
+        for key in _PROPERTIES:
+            try:
+                value = core.get_property(name, key)
+            except RuntimeError:  # not a property of this plugin
+                continue
+            found[key] = value if isinstance(value, int | str | list) else _word(value)
+        if name.startswith("GPU"):
+            found["driver"] = driver(parse_target(core, name))
+        devices[name] = found
+    return {"version": ov.get_version(), "devices": devices}
+
+
+def _word(value: Any) -> str:
+    name = getattr(value, "name", None) or getattr(value, "get_type_name", lambda: str(value))()
+    return str(name)
+
+
+def model(path: str, device: str) -> dict[str, Any]:
+    """What rewriting a model for a device gives: blocks, reasons, kernels, builds, sizes."""
+    import openvino as ov
+
+    from ov_moe.compiler import kernel_config
+    from ov_moe.demo.run import read
+    from ov_moe.devices.target import parse_target
+    from ov_moe.ops import register
+    from ov_moe.optimizer import optimize
+    from ov_moe.transformations.operations import moe_operations
+
+    core, config = ov.Core(), Config.from_environment()
+    register(core)
+    network = read(core, Path(path))
+    already = any(True for _ in moe_operations(network))
+    blocks, skipped = list[dict[str, Any]](), list[str]()
+    if not already:
+        report = optimize(network, config.balance, max_tokens=config.max_tokens, few_tokens=config.few_tokens)
+        blocks = [asdict(block) for block in report.rewritten]
+        skipped = [f"{region.name}: {region.reason}" for region in report.skipped]
+    operations = list(moe_operations(network))
+    kernels = kernel_config(operations, parse_target(core, device), config.fetch, config.groups) if operations else None
+    return {
+        "already": already,
+        "blocks": blocks or [{"name": each} for each in sorted({_layer(node) for node in operations})],
+        "skipped": skipped,
+        "builds": len(operations),
+        "kernels": asdict(kernels) if kernels else None,
+        "largest_buffer": max((_bytes(node) for node in operations), default=0),
+        "weights": Path(path).with_suffix(".bin").stat().st_size,
+        "cache_beside": [str(each) for each in Path(path).parent.glob("model_cache")],
+    }
+
+
+def _layer(node: Any) -> str:
+    return str(node.get_attributes()["layer"])
+
+
+def _bytes(node: Any) -> int:
+    return math.prod(map(int, node.get_output_shape(0))) * int(node.get_output_element_type(0).size)
+
+
+def probe(device: str, cache: str) -> dict[str, Any]:
+    """Rewrite, compile and run the demonstration's model, with a model cache in the folder ``cache``."""
+    from time import perf_counter
+
+    import numpy as np
+    import openvino as ov
+
+    from ov_moe.compiler import compile_model
+    from ov_moe.demo.run import read
+    from ov_moe.devices.target import parse_target
+    from ov_moe.generate import Session, greedy
+    from ov_moe.latency.machine import builds, device_bytes
+    from ov_moe.optimizer import optimize
+    from ov_moe.transformations.operations import moe_operations
+
+    core = ov.Core()
+    target = parse_target(core, device)
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    path, prompt = MODEL / "openvino_model.xml", np.array([PROMPT], np.int64)
+    expected, _ = greedy(Session(core.compile_model(read(core, path), "CPU", exact)), prompt, _PROBE_NEW_TOKENS)
+    network = read(core, path)
+    optimize(network, "on", max_tokens=_PROBE_TOKENS, few_tokens=_PROBE_TOKENS)
+    operations = list(moe_operations(network))
+    # Of the operations that run here, not of those inside a loop for longer prompts.
+    outer = [node for node in network.get_ordered_ops() if node.get_type_name().startswith("MoE")]
+    start = perf_counter()
+    compiled = compile_model(core, network, device, {**exact, "CACHE_DIR": cache})
+    seconds = perf_counter() - start
+    tokens, _ = greedy(Session(compiled), prompt, _PROBE_NEW_TOKENS)
+    return {
+        "tokens": tokens[0].tolist(),
+        "expected": expected[0].tolist(),
+        "compile_s": seconds,
+        "operations": len(operations),
+        "builds": builds(),
+        "largest_buffer": max(_bytes(node) for node in outer),
+        "memory": device_bytes(core, target),
+        "cached_files": len(list(Path(cache).glob("*.blob"))),
+    }
+
+
+def main(what: str, *arguments: str) -> None:
+    """Call the function and print its answer."""
+    looks = {"opencl": opencl, "openvino": openvino, "model": model, "probe": probe}
+    try:
+        answer(looks[what](*arguments))  # type: ignore[operator]
+    except OvMoeError as error:
+        answer({"error": str(error)})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

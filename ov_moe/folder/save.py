@@ -1,0 +1,110 @@
+"""Rewrites one IR and saves it, in a process of its own.
+
+OpenVINO saves without a sign of progress, holds Python's lock meanwhile, cannot be stopped, and says nothing when
+the disk is full. A process can be watched and killed, and what it wrote is read back.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ov_moe.errors import InvalidInputError, OvMoeError
+from ov_moe.folder.files import size_of
+from ov_moe.spec import Balance
+
+_POLL_S = 0.1
+# The parent's module path, so that the child imports the same packages whatever the current folder holds.
+_CHILD = (
+    "import sys; path, between, *arguments = sys.argv[1:]; sys.path[:] = path.split(between); "
+    "from ov_moe.folder.save import main; main(*arguments)"
+)
+
+
+def rewrite_and_save(
+    source: Path, target: Path, balance: Balance, max_tokens: int, written: Callable[[int], None]
+) -> None:
+    """Write the rewritten form of an IR; ends its process on any exception, KeyboardInterrupt included.
+
+    Args:
+        source: The IR's .xml.
+        target: The .xml to write; its .bin goes beside it.
+        balance: As for ``optimize``.
+        max_tokens: As for ``optimize``.
+        written: Hears how many bytes of weights stand there so far.
+
+    Raises:
+        OvMoeError: In the words of the process, or that it was killed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    arguments = [path, os.pathsep, str(source), str(target), balance, str(max_tokens)]
+    environment = {**os.environ, "OV_MOE_VIRTUAL_GPU": "0"}
+    # A session of its own: Ctrl-C reaches the parent alone, which ends the child.
+    with subprocess.Popen(
+        [sys.executable, "-c", _CHILD, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        try:
+            said = _watch(child, target.with_suffix(".bin"), written)
+        except BaseException:
+            child.kill()
+            child.wait()  # or it would go on writing: on KeyboardInterrupt, Popen waits for 0.25 s only
+            raise
+    if child.returncode < 0:
+        raise OvMoeError(f"Rewriting {source} was ended by signal {-child.returncode}: was there too little memory?")
+    if child.returncode:
+        raise OvMoeError((said.strip().splitlines() or [f"Rewriting {source} failed without a word."])[-1])
+
+
+def _watch(child: subprocess.Popen[str], weights: Path, written: Callable[[int], None]) -> str:
+    """What the child said on stderr, once it has ended."""
+    while True:
+        try:
+            return child.communicate(timeout=_POLL_S)[1]
+        except subprocess.TimeoutExpired:
+            written(size_of(weights.parent, Path(weights.name)))
+
+
+def main(source: str, target: str, balance: Balance, max_tokens: str) -> None:
+    """The child: exit status 1 and one sentence on stderr where something fails."""
+    try:
+        _rewrite(Path(source), Path(target), balance, int(max_tokens))
+    except OvMoeError as error:
+        sys.exit(str(error))
+    except (OSError, RuntimeError, MemoryError) as error:
+        sys.exit(f"{source} could not be rewritten: {last_line(error)}")
+
+
+def last_line(error: Exception) -> str:
+    """What OpenVINO says at the end of its messages of several lines; the error's type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _rewrite(source: Path, target: Path, balance: Balance, max_tokens: int) -> None:
+    import openvino as ov
+
+    from ov_moe.folder.read import new_core, read
+    from ov_moe.optimizer import optimize
+
+    core = new_core()
+    model = read(core, source)
+    report = optimize(model, balance, max_tokens=max_tokens)
+    try:
+        ov.save_model(model, target, compress_to_fp16=False)
+        operations, again = len(model.get_ops()), len(read(core, target).get_ops())
+    except (InvalidInputError, RuntimeError, OSError) as error:
+        raise OvMoeError(
+            f"Writing {target.name} failed, perhaps because the disk is full: {last_line(error)}"
+        ) from error
+    if again != operations or not report.rewritten:
+        raise OvMoeError(f"Writing {target.name} failed: what was read back is another model.")

@@ -1,0 +1,141 @@
+"""openvino-genai: folders with a rewritten model, and the LLMPipeline that runs them.
+
+Importing this module imports neither openvino-genai nor any tokenizer; ``pipeline`` does. On Linux the package is
+``pip install 'ov-moe[genai]'``; its openvino-genai must be of the same release as openvino.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openvino as ov
+
+from ov_moe.compiler import prepare
+from ov_moe.errors import DeviceError, InvalidInputError
+from ov_moe.ops.registry import OPERATIONS, register
+from ov_moe.optimizer import DEFAULT_MAX_TOKENS
+from ov_moe.optimizer import optimize as optimize_model
+from ov_moe.report import Report
+from ov_moe.spec import Balance
+from ov_moe.transformations.operations import moe_operations
+
+if TYPE_CHECKING:
+    from openvino_genai import LLMPipeline
+
+MODEL = "openvino_model.xml"
+
+
+def optimize(
+    source: str | PathLike[str],
+    target: str | PathLike[str],
+    balance: Balance = "auto",
+    *,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> Report:
+    """Write an optimised copy of a model's folder.
+
+    Args:
+        source: A folder with ``openvino_model.xml`` and, beside it, tokenizers and configurations.
+        target: The folder to make; it must not exist, or be empty. It gets the rewritten model and every other
+            file of ``source``, but no sub-folders.
+        balance: As for ``ov_moe.optimize``.
+        max_tokens: As for ``ov_moe.optimize``.
+
+    Returns:
+        What was rewritten, and what was left alone with the reason.
+
+    Raises:
+        InvalidInputError: There is no model in ``source``, it is optimised already, it has no MoE block that could
+            be rewritten, ``target`` holds something, or an argument is out of range; nothing was written.
+    """
+    source, target = Path(source), Path(target)
+    core = ov.Core()
+    model = _read(core, source)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InvalidInputError(f"{target} exists and is not an empty folder: name a new one.")
+    if any(moe_operations(model)):
+        raise InvalidInputError(
+            f"The model in {source} is already optimised: give the folder to ov_moe.genai.pipeline."
+        )
+    report = optimize_model(model, balance, max_tokens=max_tokens)
+    if not report.rewritten:
+        reason = report.skipped[0].reason if report.skipped else "none was found."
+        raise InvalidInputError(f"The model in {source} has no MoE block that can be rewritten: {reason}")
+    target.mkdir(parents=True, exist_ok=True)
+    ov.save_model(model, target / MODEL, compress_to_fp16=False)
+    for file in source.iterdir():
+        if file.is_file() and file.stem != Path(MODEL).stem:
+            shutil.copy2(file, target / file.name)
+    return report
+
+
+def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -> LLMPipeline:
+    """An LLMPipeline on an optimised folder.
+
+    The model cache: openvino-genai reads the model itself, so that its operations cannot get the hash of the kernels
+    that a device is served with, and a cache would not see that kernels have changed. A CACHE_DIR is therefore
+    replaced by a folder inside it, named by that hash: another version of ov-moe never meets this one's cache.
+
+    Args:
+        folder: What ``ov_moe.genai.optimize`` wrote, or ``save_pretrained`` of a model that ``ov_moe.optimum.optimize``
+            rewrote, with openvino_tokenizer.xml and openvino_detokenizer.xml beside it for prompts that are text.
+        device: ``GPU``, ``GPU.n``, ``AUTO:GPU``, ``MULTI:GPU`` or ``CPU`` (there the operations run outside the
+            plugin, which is for checking).
+        **options: For LLMPipeline: ``scheduler_config``, ``draft_model``, ``ATTENTION_BACKEND`` and the device's
+            properties. ``extensions`` of your own are added to ov-moe's.
+
+    Returns:
+        An ``openvino_genai.LLMPipeline``.
+
+    Raises:
+        InvalidInputError: There is no model in the folder, it is not optimised, or the options name a CONFIG_FILE.
+        DeviceError: The device is not served, this machine lacks it, or openvino-genai cannot be imported.
+    """
+    folder = Path(folder)
+    core = ov.Core()
+    extensions = list(options.get("extensions", ()))
+    for extension in extensions:
+        core.add_extension(extension)
+    model = _read(core, folder)
+    if not any(moe_operations(model)):
+        raise InvalidInputError(
+            f"The model in {folder} is not optimised: write an optimised folder with ov_moe.genai.optimize first."
+        )
+    properties = prepare(core, model, device, options)
+    del model
+    if "CONFIG_FILE" in properties and properties.get("CACHE_DIR"):
+        kernels = Path(properties["CONFIG_FILE"]).parent.name
+        properties["CACHE_DIR"] = str(Path(properties["CACHE_DIR"]) / f"ov-moe-{kernels}")
+    properties["extensions"] = [*OPERATIONS, *extensions]
+    return _library().LLMPipeline(str(folder), device, **properties)
+
+
+def _read(core: ov.Core, folder: Path) -> ov.Model:
+    """The model in a folder, optimised or not."""
+    path = folder / MODEL
+    if not path.is_file():
+        raise InvalidInputError(f"There is no {MODEL} in {folder}: give the folder of an exported language model.")
+    register(core)
+    try:
+        return core.read_model(path)
+    except RuntimeError as error:
+        raise InvalidInputError(f"OpenVINO cannot read {path}: {_last_line(error)}") from error
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("openvino_genai")
+    except ImportError as error:
+        raise DeviceError(
+            f"openvino-genai cannot be imported ({_last_line(error)}): install the release that belongs to openvino "
+            f"{ov.__version__}, as with pip install 'ov-moe[genai]'."
+        ) from error
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip().rstrip(".:") if lines else type(error).__name__

@@ -1,0 +1,144 @@
+"""The command ``ov-moe bench``: end-to-end latency of a model, rewritten and not. Does not import openvino."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+from rich.console import Console
+
+from ov_moe.config import Config
+from ov_moe.demo.place import choose
+from ov_moe.errors import InvalidInputError, OvMoeError
+from ov_moe.latency import verdict
+from ov_moe.latency.files import check_writable, find_model, write_whole
+from ov_moe.latency.guard import one_sentence
+from ov_moe.latency.job import Job, Variant
+from ov_moe.latency.output import Measurement, to_csv, to_json
+from ov_moe.latency.plot import check_matplotlib, to_png
+from ov_moe.latency.prompts import parse_prompts
+from ov_moe.latency.properties import parse_properties
+from ov_moe.latency.summary import summarize
+from ov_moe.latency.table import profile_table, summary_table
+from ov_moe.latency.turns import abba, run_turns
+
+_WIDTH = 150
+# More than take the path for decode.
+_DEFAULT_TOKENS = "128"
+
+_Texts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="A text; may be given again.")]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--property", help="KEY=VALUE for compile_model, as in INFERENCE_PRECISION_HINT=f32; repeatable."),
+]
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="An IR (.xml) or its folder, not rewritten.")],
+    device: Annotated[
+        str, typer.Option("--device", "-d", help="auto (a real GPU, else the virtual GPU), GPU, GPU.n or CPU.")
+    ] = "auto",
+    variants: Annotated[
+        str,
+        typer.Option(help="Of unfused, off, on, auto (balance), separated by commas; the first is the reference."),
+    ] = "unfused,off,on",
+    prompt_tokens: Annotated[str | None, typer.Option(help="Prompts of so many random tokens, as in 128,1024.")] = None,
+    prompt: _Texts = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option("--prompt-file", "-pf", help="One text a line; .jsonl: {'prompt': '...'}.")
+    ] = None,
+    new_tokens: Annotated[int, typer.Option("--new-tokens", "-ic", help="Tokens to generate.")] = 32,
+    iterations: Annotated[int, typer.Option("--iterations", "-n", help="Generations that count, in each turn.")] = 5,
+    warm_up: Annotated[int, typer.Option(help="Generations before them, in each turn.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each variant: A B, then B A, and so on.")] = 2,
+    batch: Annotated[int, typer.Option("--batch", "-bs", help="Sequences at a time.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random tokens.")] = 0,
+    setting: _Settings = None,
+    max_tokens: Annotated[int | None, typer.Option(help="See OV_MOE_MAX_TOKENS.")] = None,
+    proof: Annotated[bool, typer.Option(help="Show by the plugin's profile, in a run of its own, what ran.")] = True,
+    profile: Annotated[bool, typer.Option("--profile", help="Show the time of each operation (PERF_COUNT).")] = False,
+    max_error: Annotated[float | None, typer.Option(help="Fail where logits deviate by more of the largest.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", "-r", help="Write one row an iteration.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", "-rj", help="Write everything.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a PNG; needs matplotlib.")] = None,
+) -> None:
+    """Time a model unfused, with balance off and with balance on, each in a process of its own."""
+    with one_sentence("Interrupted: nothing was written."):
+        config = Config.from_environment()
+        if max_tokens is not None:
+            config = replace(config, max_tokens=max_tokens)
+        names = parse_variants(variants)
+        job = Job(
+            model=str(find_model(model)),
+            device=device,
+            variant=names[0],
+            prompts=parse_prompts(prompt_tokens, prompt or [], prompt_file) or parse_prompts(_DEFAULT_TOKENS, [], None),
+            new_tokens=new_tokens,
+            batch=batch,
+            warm_up=warm_up,
+            iterations=iterations,
+            seed=seed,
+            properties=parse_properties(setting or []),
+            max_tokens=config.max_tokens,
+            few_tokens=config.few_tokens,
+            fetch=config.fetch,
+            groups=config.groups,
+        )
+        check_writable((csv, json, plot))
+        if plot is not None:
+            check_matplotlib()
+        place = choose(device)
+        job = replace(job, device=place.device)
+        measurement, failed = measure(job, names, rounds, place.virtual, proof or profile, max_error)
+        _show(measurement, rounds, profile)
+        for path, content in ((csv, to_csv), (json, to_json), (plot, to_png)):
+            if path is not None:
+                write_whole(path, content(measurement))
+        if failed:
+            raise OvMoeError(failed)
+
+
+def measure(
+    job: Job, names: list[Variant], rounds: int, virtual: bool, profiled: bool, max_error: float | None = None
+) -> tuple[Measurement, str | None]:
+    """Run all turns; returns what they found, and why it is no measurement (None where it is one)."""
+    jobs = [replace(job, variant=cast(Variant, name)) for name in abba(names, rounds)]
+    jobs += [replace(job, variant=name, profile=True) for name in names] if profiled else []
+    progress = Console(stderr=True, highlight=False)
+    with tempfile.TemporaryDirectory(prefix="ov-moe-bench-") as folder:
+        turns = run_turns(jobs, Path(folder), virtual, progress.print)
+        timed, profiles = turns[: len(names) * rounds], turns[len(names) * rounds :]
+        summaries = summarize(timed, job.batch)
+    proven = [verdict.path_of(turn) for turn in profiles]
+    said = [*(sentence for sentence, _ in proven), *verdict.outputs(summaries), *verdict.short_prompts(summaries, job)]
+    said.append(verdict.whose_times(timed[0].facts))
+    said += sorted({f"Left alone: {reason}" for turn in timed for reason in turn.skipped})
+    command_line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    found = Measurement(job, timed, profiles, summaries, said, command_line)
+    return found, verdict.failure(summaries, proven, max_error)
+
+
+def parse_variants(text: str) -> list[Variant]:
+    """The variants of a command line; raises InvalidInputError for an unknown or repeated one."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or len(set(words)) < len(words) or not set(words) <= set(get_args(Variant)):
+        raise InvalidInputError(
+            f"variants is {text!r}: name one or more of {', '.join(get_args(Variant))}, each once, separated by commas."
+        )
+    return [cast(Variant, word) for word in words]
+
+
+def _show(measurement: Measurement, rounds: int, profile: bool) -> None:
+    console = Console()
+    console = console if console.is_terminal else Console(width=_WIDTH)
+    console.print(summary_table(measurement.summaries, measurement.job, rounds))
+    for turn in measurement.profiles if profile else ():
+        for phase in ("first token", "other token"):
+            console.print(profile_table(turn, phase))
+    for sentence in measurement.verdict:
+        console.print(sentence, highlight=False, soft_wrap=True)

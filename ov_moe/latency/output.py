@@ -1,0 +1,128 @@
+"""The results as CSV (one row an iteration, llm_bench's column names) and as JSON (everything)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from ov_moe.config import Config
+from ov_moe.latency.job import Iteration, Job, Turn
+from ov_moe.latency.summary import Summary
+
+# Raised when a field of the JSON changes its meaning or goes.
+SCHEMA_VERSION = 1
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Everything that a run of ``ov-moe bench`` found.
+
+    Attributes:
+        job: What all turns share; its ``variant`` is the first one.
+        turns: In the order in which they ran.
+        profiles: The profiling turns.
+        summaries: One for each variant and prompt.
+        verdict: What may be said about it.
+        command: The command line, to run it again.
+    """
+
+    job: Job
+    turns: Sequence[Turn]
+    profiles: Sequence[Turn]
+    summaries: Sequence[Summary]
+    verdict: Sequence[str]
+    command: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The device, its driver and all versions."""
+        return self.turns[0].facts
+
+
+def to_csv(measurement: Measurement) -> str:
+    """One row for each generation; iteration 0 is warm-up, as in llm_bench, and times are NaN where there is none."""
+    out = io.StringIO()
+    rows = [
+        _row(measurement, number, turn, each)
+        for number, turn in enumerate(measurement.turns, start=1)
+        for each in turn.iterations
+    ]
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _row(measurement: Measurement, number: int, turn: Turn, each: Iteration) -> dict[str, object]:
+    job = measurement.job
+    total_ms = each.first_ms + sum(each.other_ms)
+    return {
+        "iteration": each.iteration,
+        "model": job.folder.name,
+        "framework": "ov-moe",
+        "device": job.device,
+        "variant": turn.variant,
+        "turn": number,
+        "prompt_idx": each.prompt,
+        "batch_size": job.batch,
+        "pretrain_time(s)": round(turn.load_s + turn.compile_s, 5),
+        "compile_time(s)": round(turn.compile_s, 5),
+        "input_size": each.input_size,
+        "infer_count": job.new_tokens,
+        "generation_time(s)": round(total_ms / 1e3, 5),
+        "output_size": each.output_size,
+        "latency(ms)": round(total_ms / each.output_size, 5),
+        "1st_latency(ms)": round(each.first_ms, 5),
+        "2nd_avg_latency(ms)": _mean(each.other_ms),
+        "1st_infer_latency(ms)": round(each.first_infer_ms, 5),
+        "2nd_infer_avg_latency(ms)": _mean(each.other_infer_ms),
+        "max_rss_mem(MB)": "" if each.rss is None else round(each.rss / _MIB, 2),
+        "device_mem(MB)": round(sum(each.device_bytes.values()) / _MIB, 2) if each.device_bytes else "",
+        "tokenization_time": round(each.tokenization_ms, 5),
+        "result_md5": each.md5,
+    }
+
+
+def _mean(values: Sequence[float]) -> float | str:
+    return round(fmean(values), 5) if values else "NA"
+
+
+def to_json(measurement: Measurement) -> str:
+    """Everything, times in milliseconds, sizes in bytes."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "command": measurement.command,
+        "facts": measurement.facts,
+        "config": {option.name: option.value for option in Config.from_environment().options()},
+        "job": asdict(measurement.job),
+        "order": [turn.variant for turn in measurement.turns],
+        "verdict": list(measurement.verdict),
+        "summary": [asdict(summary) for summary in measurement.summaries],
+        "turns": [_turn(turn) for turn in measurement.turns],
+        "profiles": [
+            {"variant": turn.variant, "proof": turn.proof, "rows": turn.profile} for turn in measurement.profiles
+        ],
+    }
+    return json.dumps(_plain(content), indent=1) + "\n"
+
+
+def _turn(turn: Turn) -> dict[str, Any]:
+    left_out = ("logits", "profile", "proof", "facts")
+    return {name: value for name, value in asdict(turn).items() if name not in left_out}
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

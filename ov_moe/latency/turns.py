@@ -1,0 +1,92 @@
+"""Runs turns, each in a process of its own, in an order in which a slow drift of the machine cancels out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ov_moe.errors import OvMoeError
+from ov_moe.latency.files import OutputError
+from ov_moe.latency.job import Job, Turn
+
+Progress = Callable[[str], None]
+
+
+def abba(variants: Sequence[str], rounds: int) -> list[str]:
+    """The variants forwards, then backwards, and so on: A B C C B A for two rounds."""
+    order: list[str] = []
+    for number in range(rounds):
+        order += variants if number % 2 == 0 else reversed(variants)
+    return order
+
+
+def run_turns(jobs: Sequence[Job], folder: Path, virtual: bool, progress: Progress) -> list[Turn]:
+    """Run every job, one after another.
+
+    Args:
+        jobs: In the order to run them.
+        folder: For the workers' files; the caller removes it.
+        virtual: Whether the workers start the virtual GPU.
+        progress: Told before each turn what comes.
+
+    Raises:
+        OvMoeError: A worker failed; those behind it were not started.
+    """
+    turns: list[Turn] = []
+    for number, job in enumerate(jobs, start=1):
+        what = "profile of " if job.profile else ""
+        progress(f"{number} of {len(jobs)}: {what}{job.variant}")
+        turns.append(_run(job, Path(tempfile.mkdtemp(dir=folder)), virtual))
+    return turns
+
+
+def _run(job: Job, folder: Path, virtual: bool) -> Turn:
+    environment = dict(os.environ)
+    if virtual:
+        environment["OV_MOE_VIRTUAL_GPU"] = "1"
+    try:
+        (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{folder} could not be written: {error.strerror}.") from None
+    messages = folder / "stderr"
+    with messages.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ov_moe.latency.worker", str(folder)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+        )
+        try:
+            status = process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    answer = folder / "turn.json"
+    if status or not answer.is_file():
+        raise OvMoeError(f"The process of {job.variant!r} {_ending(status)}: {_last_line(messages)}")
+    found = json.loads(answer.read_text(encoding="utf-8"))
+    if "error" in found:
+        raise OvMoeError(found["error"])
+    return Turn.from_json(found)
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    if status == -signal.SIGKILL:
+        return "was killed, most likely because memory ran out"
+    return f"was ended by {signal.Signals(-status).name}"
+
+
+def _last_line(messages: Path) -> str:
+    lines = messages.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing."

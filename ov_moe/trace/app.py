@@ -1,0 +1,176 @@
+"""The commands ``ov-moe trace record`` and ``ov-moe trace show``. Does not import openvino."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ov_moe.config import Config
+from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.config import KernelConfig
+from ov_moe.latency.files import check_writable, find_model, write_whole
+from ov_moe.latency.guard import one_sentence
+from ov_moe.latency.plot import check_matplotlib
+from ov_moe.latency.prompts import parse_prompts
+from ov_moe.latency.properties import parse_properties
+from ov_moe.trace.imbalance import over_prefills
+
+if TYPE_CHECKING:
+    from ov_moe.trace.recording import Recording
+
+_WIDTH = 132
+# Of the fma tile that prefill runs with.
+_TILE = KernelConfig.tile_m
+_COLUMNS = KernelConfig.tile_n
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+_Tile = Annotated[int, typer.Option(min=1, help="Rows of a tile, for padding and simulation.")]
+_Groups = Annotated[int, typer.Option(min=1, help="Work-groups that run at the same time, in the simulation.")]
+_HeatMap = Annotated[Path | None, typer.Option(help="Write layers x experts as a PNG; needs matplotlib.")]
+_Timeline = Annotated[Path | None, typer.Option(help="Write the simulated schedules as a PNG; needs matplotlib.")]
+_Layer = Annotated[int | None, typer.Option(min=0, help="Of the simulation; by default the most uneven one.")]
+_Empty = Annotated[float, typer.Option(min=0, help="Time of a group that finds nothing, in tiles (simulation).")]
+
+
+@app.callback()
+def _group() -> None:
+    """Record how many tokens each expert gets, and show what that means."""
+
+
+@app.command("record")
+def record_command(
+    model: Annotated[Path, typer.Argument(help="An IR (.xml) or its folder, rewritten or not.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The CSV; a .json of the same name goes beside it.")],
+    device: Annotated[
+        str, typer.Option("--device", "-d", help="auto (a real GPU, else the virtual GPU), GPU, GPU.n or CPU.")
+    ] = "auto",
+    prompt_tokens: Annotated[str | None, typer.Option(help="Prompts of so many random tokens, as in 128,1024.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="A text; may be given again.")] = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option("--prompt-file", "-pf", help="One text a line; .jsonl: {'prompt': '...'}.")
+    ] = None,
+    new_tokens: Annotated[int, typer.Option(min=0, help="Tokens to generate after each prompt, counted apart.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random tokens.")] = 0,
+    setting: Annotated[
+        list[str] | None, typer.Option("--property", help="KEY=VALUE for compile_model; repeatable.")
+    ] = None,
+    tile: _Tile = _TILE,
+    groups: _Groups = 64,
+    layer: _Layer = None,
+    empty: _Empty = 0.02,
+    heat_map: _HeatMap = None,
+    timeline: _Timeline = None,
+) -> None:
+    """Run prompts through a clone of the model that shows its expert ids; write the counts of every layer."""
+    with one_sentence("Interrupted: nothing was written."):
+        from ov_moe.demo.place import choose
+
+        path = find_model(model)
+        prompts = parse_prompts(prompt_tokens, prompt or [], prompt_file)
+        if not prompts:
+            raise InvalidInputError("There is nothing to run: give --prompt-tokens, --prompt or --prompt-file.")
+        _check_outputs(output, heat_map, timeline)
+        properties = parse_properties(setting or [])
+        config = Config.from_environment()
+        place = choose(device)
+        from ov_moe.trace.record import record  # imports openvino, which the virtual GPU must precede
+
+        progress = Console(stderr=True, highlight=False)
+        recording = record(
+            path, place.device, prompts, config, properties, new_tokens=new_tokens, seed=seed, progress=progress.print
+        )
+        beside = recording.save(output)
+        _show(recording, tile, groups, layer, empty, heat_map, timeline)
+        typer.echo(f"Written: {output}, {beside}")
+        if all(one.text is None for one in prompts):
+            typer.echo("The prompts were random tokens, which are routed less evenly than text: record texts as well.")
+
+
+@app.command("show")
+def show_command(
+    recording: Annotated[Path, typer.Argument(help="A CSV that ov-moe trace record wrote, or one like it.")],
+    tile: _Tile = _TILE,
+    groups: _Groups = 64,
+    layer: _Layer = None,
+    empty: _Empty = 0.02,
+    heat_map: _HeatMap = None,
+    timeline: _Timeline = None,
+) -> None:
+    """Print the imbalance of a recording, and draw it."""
+    with one_sentence("Interrupted: nothing was written."):
+        from ov_moe.trace.recording import load
+
+        _check_outputs(heat_map, timeline)
+        _show(load(recording), tile, groups, layer, empty, heat_map, timeline)
+
+
+def _check_outputs(*paths: Path | None) -> None:
+    check_writable(paths)
+    if any(path is not None and path.suffix == ".csv" for path in paths[1:]):
+        raise InvalidInputError("A picture is a PNG: give it another name than a .csv.")
+    if any(paths[-2:]):
+        check_matplotlib()
+
+
+def _show(
+    recording: Recording,
+    tile: int,
+    groups: int,
+    layer: int | None,
+    empty: float,
+    heat_map: Path | None,
+    timeline: Path | None,
+) -> None:
+    from ov_moe.trace import plots, simulate
+
+    worst = int(
+        np.argmax([over_prefills(recording.prefills, i, tile).max_over_mean for i in range(len(recording.layers))])
+    )
+    chosen = worst if layer is None else layer
+    if chosen >= len(recording.layers):
+        raise InvalidInputError(f"layer is {chosen}, the recording has layers 0 to {len(recording.layers) - 1}.")
+    console = Console()
+    console = console if console.is_terminal else Console(width=_WIDTH)
+    console.print(_table(recording, tile))
+    columns = 2 * recording.layers[chosen].intermediate
+    blocks = max(-(-columns // _COLUMNS), 1)
+    counts = recording.prefills[0][chosen]
+    tokens = max(Config.from_environment().max_tokens, int(counts.max()))
+    both = (
+        simulate.grid(counts, groups, tile, blocks, tokens, empty),
+        simulate.pool(counts, groups, tile, blocks),
+    )
+    typer.echo(
+        f"Simulated (no measurement): layer {chosen}, first prefill, {blocks} column blocks, {groups} groups at "
+        f"a time, a grid for {tokens} tokens: "
+        + "; ".join(f"{one.schedule} {one.end:.1f} tile times, places busy {one.busy:.0%}" for one in both)
+        + f". Model: a tile takes 1 whatever its rows, a group without work {empty:g}."
+    )
+    if heat_map is not None:
+        write_whole(heat_map, plots.heat_map(recording))
+    if timeline is not None:
+        write_whole(timeline, plots.timelines(both, f"layer {chosen}, {int(counts.sum())} rows, {groups} groups"))
+
+
+def _table(recording: Recording, tile: int) -> Table:
+    """One row for each layer; every figure is the mean over prefills."""
+    many = len(recording.prefills)
+    title = (
+        f"{recording.facts.get('model', 'recording')}: {many} prefill{'s' * (many != 1)}, {recording.experts} experts"
+    )
+    caption = f"means over prefills; padded rows: share of the rows of all tiles of {tile} rows that no token fills"
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for column in ("layer", "rows", "max / mean", "Gini", "empty experts", "padded rows", "block"):
+        table.add_column(column, justify="left" if column == "block" else "right", overflow="fold")
+    for index, layer in enumerate(recording.layers):
+        found = over_prefills(recording.prefills, index, tile)
+        rows = int(np.mean([prefill[index].sum() for prefill in recording.prefills]))
+        figures = (f"{found.max_over_mean:.2f}", f"{found.gini:.2f}", f"{found.empty:g}", f"{found.padded:.0%}")
+        table.add_row(str(index), str(rows), *figures, layer.name)
+    return table

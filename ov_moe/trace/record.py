@@ -1,0 +1,95 @@
+"""Runs a prompt set through a traced model. Imports openvino."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+import ov_moe
+from ov_moe.compiler import compile_model
+from ov_moe.config import Config
+from ov_moe.demo.run import read
+from ov_moe.devices.target import parse_target
+from ov_moe.errors import InvalidInputError
+from ov_moe.latency.prompts import Ids, Prompt, random_ids
+from ov_moe.latency.tokenizer import load_tokenizer
+from ov_moe.ops import register
+from ov_moe.optimizer import optimize
+from ov_moe.trace.recording import Counts, Recording
+from ov_moe.trace.taps import TracedSession, tapped
+from ov_moe.transformations.operations import moe_operations
+
+Progress = Callable[[str], None]
+
+
+def record(
+    path: Path,
+    device: str,
+    prompts: Sequence[Prompt],
+    config: Config,
+    properties: dict[str, str],
+    new_tokens: int = 0,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+) -> Recording:
+    """Trace a model over a prompt set.
+
+    Args:
+        path: The IR's .xml, rewritten or not.
+        device: ``GPU``, ``GPU.n``, ``AUTO:GPU`` or ``CPU``.
+        prompts: Each is one prefill.
+        config: Options of the rewriting.
+        properties: For ``compile_model``.
+        new_tokens: Tokens to generate after each prompt; they are counted apart.
+        seed: Of random prompts.
+        progress: Told before each prompt.
+
+    Raises:
+        InvalidInputError: The model holds no MoE block, or a prompt cannot be served.
+    """
+    core = ov.Core()
+    target = parse_target(core, device)
+    register(core)
+    model = read(core, path)
+    if not any(True for _ in moe_operations(model)):
+        report = optimize(model, config.balance, max_tokens=config.max_tokens, few_tokens=config.few_tokens)
+        if not report.rewritten:
+            raise InvalidInputError(f"{path} holds no MoE block that ov-moe can rewrite: there is nothing to trace.")
+    taps = tapped(model)
+    texts = any(prompt.text is not None for prompt in prompts)
+    tokenize = load_tokenizer(path.parent) if texts else None
+    compiled = compile_model(core, taps.model, device, properties, fetch=config.fetch, groups=config.groups)
+    vocabulary = int(compiled.output("logits").get_partial_shape()[2].get_max_length())
+    session = TracedSession(compiled)
+    prefills, tokens = list[Counts](), list[int]()
+    decode = np.zeros((len(taps.layers), taps.experts), np.int64)
+    for number, prompt in enumerate(prompts, start=1):
+        progress(f"{number} of {len(prompts)}: {prompt.label()}")
+        ids: Ids
+        if prompt.text is not None and tokenize is not None:
+            ids = tokenize(prompt.text)
+        else:
+            ids = random_ids(prompt.tokens or 1, 1, vocabulary, seed)
+        session.reset()
+        for step in range(new_tokens + 1):
+            logits = session.step(ids)
+            counts = session.counts(len(taps.layers), taps.experts)
+            if step:
+                decode += counts
+            else:
+                prefills.append(counts)
+                tokens.append(ids.size)
+            ids = logits[:, -1:, :].argmax(axis=-1)
+    facts = {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model": path.parent.name,
+        "device": target.full_name,
+        "ov_moe": ov_moe.__version__,
+        "openvino": ov.get_version(),
+        "prompts": [prompt.label() for prompt in prompts],
+    }
+    return Recording(taps.layers, tuple(prefills), decode, tuple(tokens), facts)

@@ -1,0 +1,130 @@
+"""``ov-moe bench`` and its script on the demonstration's model, run as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ov_moe.demo import MODEL
+from ov_moe.latency.job import Job
+from ov_moe.latency.prompts import Prompt
+
+ROOT = Path(__file__).parents[2]
+INHERITED = ("OCL_ICD_VENDORS", "OV_MOE_VGPU_RUNTIME", "OV_MOE_VIRTUAL_GPU")
+# So few that a prompt of 20 tokens takes the path of long ones, in programs that test_demo.py builds as well.
+FEW_TOKENS = "8"
+EXACT = ("INFERENCE_PRECISION_HINT=f32", "KV_CACHE_PRECISION=f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE=0")
+
+
+def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
+    words = [*map(str, arguments), *(word for each in EXACT for word in ("--property", each))]
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "latency.py"), *words],
+        env={**environment, "OV_MOE_FEW_TOKENS": FEW_TOKENS, "OV_MOE_EVALUATE": "numpy"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_off_and_on_on_a_gpu(tmp_path: Path) -> None:
+    """Two processes that time and two that profile."""
+    file = tmp_path / "out.json"
+    size = ("--prompt-tokens", 20, "-ic", 3, "-n", 2, "--rounds", 1)
+    done = bench(MODEL, "--variants", "off,on", *size, "--profile", "--json", file)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "The same output from every variant in every iteration (md5); logits deviate by at most 0.0e+00" in done.stdout
+    )
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    off, on = content["summary"]
+    assert (off["variant"], on["variant"]) == ("off", "on")
+    assert off["md5"] == on["md5"]
+    assert (off["blocks"], on["blocks"]) == (2, 2)
+    assert off["first"]["count"] == 2
+    assert off["other"]["count"] == 4
+    assert off["rss"] > 50e6
+    assert sum(off["device_bytes"].values()) > 2e6
+    proofs = [profile["proof"] for profile in content["profiles"]]
+    assert all(proof["first token"] == proof["other token"] == 2 for proof in proofs)
+    for profile in content["profiles"]:
+        ours = [row for row in profile["rows"] if row["ours"] and row["phase"] == "other token"]
+        assert {row["kernel"].partition("__")[0] for row in ours} >= {"ov_moe_gate_up", "ov_moe_down"}
+        assert all(row["device_ms"] > 0 for row in ours)
+    if content["facts"]["virtual_gpu"]:
+        assert "The times are the CPU's and say nothing about any GPU" in done.stdout
+        groups = [proof["first token, work-groups"] for proof in proofs]
+        assert groups[1] < groups[0] / 100  # the grid's early exits
+        assert off["builds"]["ours_compile"] == 16
+        assert off["builds"]["ours_later"] == 0
+
+
+def test_three_variants_there_and_back_on_the_cpu(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    table, picture = tmp_path / "out.csv", tmp_path / "out.png"
+    size = ("--prompt-tokens", "20,9", "-ic", 3, "-n", 1, "--warm-up", 1, "-bs", 2)
+    done = bench(MODEL, "-d", "CPU", *size, "--no-proof", "--csv", table, "--plot", picture)
+    assert done.returncode == 0, done.stderr
+    assert "run outside the plugin, which is for checking results" in done.stdout
+    order = [line.partition(": ")[2] for line in done.stderr.splitlines() if " of 6: " in line]
+    assert order == ["unfused", "off", "on", "on", "off", "unfused"]
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert [row["variant"] for row in rows] == [variant for variant in order for _ in range(4)]
+    assert [row["iteration"] for row in rows[:4]] == ["0", "0", "1", "1"]
+    assert len({row["result_md5"] for row in rows if row["prompt_idx"] == "0"}) == 1
+    assert len({row["result_md5"] for row in rows}) == 2
+    assert all(float(row["1st_latency(ms)"]) >= float(row["1st_infer_latency(ms)"]) > 0 for row in rows)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in tmp_path.iterdir()} == {"out.csv", "out.png"}
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    folder = Path(shutil.copytree(MODEL, tmp_path / "model"))
+    path = folder / "openvino_model.xml"
+    path.write_text(path.read_text(encoding="utf-8")[:5000], encoding="utf-8")
+    return folder
+
+
+def test_what_only_a_worker_can_see_is_one_sentence(broken: Path, tmp_path: Path) -> None:
+    cases: list[tuple[tuple[object, ...], str]] = [
+        ((broken,), f"OpenVINO cannot read {broken.resolve() / 'openvino_model.xml'}"),
+        ((MODEL, "-p", "some text"), "holds none: export the model with its tokenizer"),
+        ((MODEL, "--property", "NO_SUCH=1"), "OpenVINO cannot compile 'on' for CPU"),
+        ((MODEL, "-d", "HETERO:GPU,CPU"), "'HETERO:GPU,CPU' is not served"),
+    ]
+    for arguments, says in cases:
+        device = () if "-d" in arguments else ("-d", "CPU")
+        done = bench(*arguments, *device, "--variants", "on", "--csv", tmp_path / "out.csv")
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("ov-moe: "), done.stderr
+        assert says in done.stderr.splitlines()[-1]
+        assert "The process of" not in done.stderr  # as of one that died
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_rewritten_model_is_refused(tmp_path: Path) -> None:
+    import openvino as ov
+
+    import ov_moe
+    from ov_moe.errors import InvalidInputError
+    from ov_moe.latency import worker
+
+    model = ov.Core().read_model(MODEL / "openvino_model.xml")
+    ov_moe.optimize(model)
+    ov.save_model(model, tmp_path / "openvino_model.xml", compress_to_fp16=False)
+    path = str(tmp_path / "openvino_model.xml")
+    job = Job(path, "CPU", "on", (Prompt(5),), 2, 1, 0, 1, 0, {}, 1024, 64, "ticket", None)
+    with pytest.raises(InvalidInputError, match="holds ov-moe's operations already: give the original model"):
+        worker.run(job, tmp_path)

@@ -1,0 +1,112 @@
+"""A traced model counts what its router chose, on both plugins; the model itself stays as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+from typer.testing import CliRunner
+
+import ov_moe
+from ov_moe.config import Config
+from ov_moe.demo import MODEL
+from ov_moe.errors import InvalidInputError
+from ov_moe.generate import Session
+from ov_moe.latency.prompts import Prompt, random_ids
+from ov_moe.trace import app
+from ov_moe.trace.record import record
+from ov_moe.trace.recording import Counts, load
+from ov_moe.trace.taps import count_rows, tapped
+
+PATH = MODEL / "openvino_model.xml"
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+# One prompt takes the path for few tokens, one a chunk, one three of them.
+LENGTHS = (7, 20, 41)
+CONFIG = Config(few_tokens=8, max_tokens=16)
+EXPERTS = 64
+
+
+class Router(Session):
+    """The unfused model on the CPU plugin, with the indices of its TopK as outputs."""
+
+    def counts(self) -> Counts:
+        ids = [np.asarray(self._request.get_tensor(f"topk.{layer}").data, np.int64) for layer in range(2)]
+        return np.stack([np.bincount(each.ravel(), minlength=EXPERTS) for each in ids])
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[Counts]:
+    """Rows of each expert in each prefill, from the unfused model's own router."""
+    core = ov.Core()
+    model = core.read_model(PATH)
+    routers = [node for node in model.get_ordered_ops() if node.get_type_name() == "TopK"]
+    assert len(routers) == 2
+    for layer, node in enumerate(routers):
+        result = ov.opset13.result(node.output(1))
+        result.get_output_tensor(0).add_names({f"topk.{layer}"})
+        model.add_results([result])
+    session = Router(core.compile_model(model, "CPU", EXACT))
+    found = []
+    for length in LENGTHS:
+        session.reset()
+        session.step(random_ids(length, 1, 256, 5))
+        found.append(session.counts())
+    return found
+
+
+@pytest.mark.parametrize("device", ["GPU", "CPU"])
+def test_a_trace_is_what_the_unfused_router_chose(
+    device: str, expected: list[Counts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OV_MOE_EVALUATE", "numpy")
+    prompts = [Prompt(tokens=length) for length in LENGTHS]
+    found = record(PATH, device, prompts, CONFIG, EXACT, new_tokens=2, seed=5)
+    assert found.tokens == LENGTHS
+    for prefill, counts in zip(found.prefills, expected, strict=True):
+        np.testing.assert_array_equal(prefill, counts)
+    assert found.decode.sum(axis=1).tolist() == [8 * 2 * len(LENGTHS)] * 2
+    assert [(layer.top_k, layer.hidden, layer.intermediate) for layer in found.layers] == [(8, 128, 64)] * 2
+    assert all(f"layers.{index}." in layer.name for index, layer in enumerate(found.layers))
+
+
+def test_padding_counts_for_no_expert() -> None:
+    assert count_rows(np.array([[0, 2], [-1, 2], [-2, -2]]), 4).tolist() == [1, 0, 2, 0]
+
+
+def test_tracing_leaves_the_model_as_it_is() -> None:
+    model = ov.Core().read_model(PATH)
+    ov_moe.optimize(model)
+    before = [node.get_friendly_name() for node in model.get_ordered_ops()]
+    outputs = len(model.outputs)
+    taps = tapped(model)
+    assert [node.get_friendly_name() for node in model.get_ordered_ops()] == before
+    assert len(model.outputs) == outputs
+    assert len(taps.model.outputs) == outputs + 2
+    # Nothing but results is added, to values that the blocks read anyway.
+    added = [node for node in taps.model.get_ordered_ops() if node.get_friendly_name() not in before]
+    assert {node.get_type_name() for node in added} == {"Result"}
+
+
+def test_a_model_without_blocks_is_refused() -> None:
+    x = ov.opset13.parameter([-1, 4], ov.Type.f32)
+    with pytest.raises(InvalidInputError, match="holds no ov-moe operation"):
+        tapped(ov.Model([ov.opset13.relu(x)], [x]))
+
+
+def test_the_command_writes_a_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OV_MOE_EVALUATE", "numpy")
+    path = tmp_path / "x.csv"
+    words = ["record", str(MODEL), "-d", "CPU", "--prompt-tokens", "7,20", "--seed", "5", "-o", str(path)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "record texts as well" in done.stdout
+    assert {each.name for each in tmp_path.iterdir()} == {"x.csv", "x.json"}
+    assert load(path).total.sum(axis=1).tolist() == [8 * 27] * 2
+
+
+def test_nothing_to_run_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["record", str(MODEL), "-d", "CPU", "-o", str(tmp_path / "x.csv")])
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "There is nothing to run" in done.stderr

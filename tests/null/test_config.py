@@ -1,0 +1,106 @@
+"""The options: defaults that agree with the code they stand for, variables, refusals, documentation."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import ov_moe
+from ov_moe.config import Config, unknown_variables
+from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.config import choose_config
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def test_defaults_are_those_of_the_functions_they_stand_for() -> None:
+    """A wired function may take None and ask the Config instead."""
+    default = Config()
+    for function in (ov_moe.optimize, ov_moe.compile_model, choose_config):
+        for name, parameter in inspect.signature(function).parameters.items():
+            value = parameter.default
+            if hasattr(default, name) and value not in (inspect.Parameter.empty, None):
+                assert value == getattr(default, name), f"{function.__name__}({name})"
+
+
+def test_every_variable_overrides_its_option() -> None:
+    environment = {
+        "OV_MOE_BALANCE": "on",
+        "OV_MOE_MAX_TOKENS": "77",
+        "OV_MOE_FEW_TOKENS": "8",
+        "OV_MOE_FETCH": "stride",
+        "OV_MOE_GROUPS": "5",
+        "OV_MOE_EVALUATE": "numpy",
+        "OV_MOE_VIRTUAL_GPU": "1",
+        "OV_MOE_CACHE": "/cache",
+        "OV_MOE_VGPU_CACHE": "",
+        "OV_MOE_VGPU_FAST_BUILD": "0",
+        "OV_MOE_VGPU_HOLD_SECONDS": "10",
+    }
+    expected = Config("on", 77, 8, "stride", 5, "numpy", True, Path("/cache"), "", False, 10)
+    assert Config.from_environment(environment) == expected
+    assert {option.variable for option in expected.options(environment) if option.changed} == set(environment)
+    assert len(environment) == len(fields(Config))
+
+
+@pytest.mark.parametrize(("value", "on"), [("", False), ("0", False), ("1", True), ("yes", True)])
+def test_the_virtual_gpu_is_on_for_what_the_import_takes_as_on(value: str, on: bool) -> None:
+    assert Config.from_environment({"OV_MOE_VIRTUAL_GPU": value}).virtual_gpu == on
+    code = "import os, ov_moe.config, sys; sys.exit('ov_moe.virtual_gpu' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env={"OV_MOE_VIRTUAL_GPU": value}, check=False)
+    assert bool(done.returncode) == on
+
+
+def test_an_empty_variable_leaves_the_default() -> None:
+    assert Config.from_environment({"OV_MOE_BALANCE": "", "OV_MOE_GROUPS": ""}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("OV_MOE_BALANCE", "yes", "OV_MOE_BALANCE: balance is 'yes', it must be 'auto', 'on' or 'off'."),
+        ("OV_MOE_FETCH", "random", "OV_MOE_FETCH: fetch is 'random', it must be 'ticket' or 'stride'."),
+        ("OV_MOE_EVALUATE", "gpu", "OV_MOE_EVALUATE: evaluate is 'gpu', it must be 'auto', 'opencl' or 'numpy'."),
+        ("OV_MOE_MAX_TOKENS", "many", "OV_MOE_MAX_TOKENS is 'many', it must be a whole number."),
+        ("OV_MOE_MAX_TOKENS", "0", "max_tokens is 0, it must be a whole number from 1 to 65536."),
+        ("OV_MOE_GROUPS", "0", "OV_MOE_GROUPS: groups is 0, it must be a whole number from 1 to 1048576."),
+        ("OV_MOE_VGPU_HOLD_SECONDS", "-1", "vgpu_hold_seconds is -1"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence(variable: str, value: str, sentence: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(sentence)) as caught:
+        Config.from_environment({variable: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_misspelt_variables_are_found() -> None:
+    environment = {"OV_MOE_BALANCED": "on", "OV_MOE_BALANCE": "on", "OV_MOE_VGPU_RUNTIME": "x", "OTHER": "y"}
+    assert unknown_variables(environment) == ("OV_MOE_BALANCED",)
+
+
+def test_variables_that_the_sources_read_are_options() -> None:
+    """What the package reads must be documented; __init__ variables of the C library included."""
+    package = Path(ov_moe.__file__).parent
+    sources = [path for pattern in ("**/*.py", "**/*.c") for path in package.glob(pattern)]
+    text = "".join(path.read_text(encoding="utf-8") for path in sources if path.name != "config.py")
+    read = set(re.findall(r"""(?:getenv\(|environ(?:\.get\(|\.setdefault\(|\[)|VARIABLE = )"(OV_MOE_\w+)\"""", text))
+    assert len(read) >= 5
+    assert unknown_variables(dict.fromkeys(read, "")) == ()
+
+
+def test_every_option_is_documented_with_its_default() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    rows = {row.split("|")[1].strip(): row for row in text.splitlines() if row.startswith("| `")}
+    assert set(rows) == {f"`{option.name}`" for option in Config().options({})}
+    for option in Config().options({}):
+        row = rows[f"`{option.name}`"]
+        assert f"`{option.variable}`" in row
+        if option.name != "cache_folder":
+            assert f"| {option.default} |" in row
+        assert option.why in row

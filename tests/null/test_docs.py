@@ -1,0 +1,41 @@
+"""docs/architectures.md says the truth about the tests: those it names exist, and every export and reason is theirs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from exported import BLOCKS
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "architectures.md").read_text(encoding="utf-8")
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
+LEFT_ALONE = re.findall(r'^\|[^|]*\| "([^"]+)" \| `(tests/[\w/]+\.py)::\w+` \|$', PAGE, re.MULTILINE)
+
+
+def functions(path: Path) -> set[str]:
+    return {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_tests_that_are_named_exist() -> None:
+    assert len(NAMED) > 10
+    assert [f"{file}::{test}" for file, test in NAMED if test not in functions(ROOT / file)] == []
+
+
+def test_the_files_that_are_named_exist() -> None:
+    files = set(re.findall(r"`((?:tests|transformations|scripts)/[\w/]+\.py)(?:::\w+)?`", PAGE))
+    assert len(files) > 10
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_the_table_of_exports_is_that_of_the_tests() -> None:
+    assert sorted(re.findall(r"`((?:tf457-)?[a-z0-9]+-e\d+-[\w-]+)`", PAGE)) == sorted(BLOCKS)
+
+
+def test_every_reason_is_shown_by_its_test() -> None:
+    """In the text of the test's file, or of the table of near misses that it takes."""
+    assert PAGE.count('| "') == len(LEFT_ALONE) > 10
+    tables = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("graphs_misses_*.py"))
+    missing = [words for words, file in LEFT_ALONE if words not in tables + (ROOT / file).read_text(encoding="utf-8")]
+    assert missing == []
