@@ -7,7 +7,6 @@ Importing this module imports neither openvino-genai nor any tokenizer; ``pipeli
 from __future__ import annotations
 
 import importlib
-import shutil
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,11 @@ import openvino as ov
 
 from ov_moe.compiler import prepare
 from ov_moe.errors import DeviceError, InvalidInputError
+from ov_moe.folder.read import read
+from ov_moe.folder.run import optimize_folder
+from ov_moe.folder.save import last_line
 from ov_moe.ops.registry import OPERATIONS, register
 from ov_moe.optimizer import DEFAULT_MAX_TOKENS
-from ov_moe.optimizer import optimize as optimize_model
 from ov_moe.report import Report
 from ov_moe.spec import Balance
 from ov_moe.transformations.operations import moe_operations
@@ -36,41 +37,34 @@ def optimize(
     *,
     max_tokens: int = DEFAULT_MAX_TOKENS,
 ) -> Report:
-    """Write an optimised copy of a model's folder.
+    """Write an optimised copy of a model's folder: what ``ov-moe optimize`` does, as a function.
 
     Args:
         source: A folder with ``openvino_model.xml`` and, beside it, tokenizers and configurations.
-        target: The folder to make; it must not exist, or be empty. It gets the rewritten model and every other
-            file of ``source``, but no sub-folders.
+        target: The folder to write, which must not exist; it appears whole or not at all.
         balance: As for ``ov_moe.optimize``.
         max_tokens: As for ``ov_moe.optimize``.
 
     Returns:
-        What was rewritten, and what was left alone with the reason.
+        What was rewritten, and what was left alone with the reason, in all models of the folder.
 
     Raises:
         InvalidInputError: There is no model in ``source``, it is optimised already, it has no MoE block that could
-            be rewritten, ``target`` holds something, or an argument is out of range; nothing was written.
+            be rewritten, ``target`` exists, or an argument is out of range; nothing was written.
+        OvMoeError: Writing failed, as on a full disk; nothing was written.
     """
-    source, target = Path(source), Path(target)
-    core = ov.Core()
-    model = _read(core, source)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidInputError(f"{target} exists and is not an empty folder: name a new one.")
-    if any(moe_operations(model)):
-        raise InvalidInputError(
-            f"The model in {source} is already optimised: give the folder to ov_moe.genai.pipeline."
-        )
-    report = optimize_model(model, balance, max_tokens=max_tokens)
-    if not report.rewritten:
-        reason = report.skipped[0].reason if report.skipped else "none was found."
+    done = optimize_folder(Path(source), Path(target), balance, max_tokens=max_tokens)
+    reports = [ir.report for ir in done.irs if ir.report]
+    skipped = tuple(region for report in reports for region in report.skipped)
+    if not done.rewritten:
+        if done.already:
+            raise InvalidInputError(
+                f"The model in {source} is already optimised: give the folder to ov_moe.genai.pipeline."
+            )
+        reason = skipped[0].reason if skipped else "none was found."
         raise InvalidInputError(f"The model in {source} has no MoE block that can be rewritten: {reason}")
-    target.mkdir(parents=True, exist_ok=True)
-    ov.save_model(model, target / MODEL, compress_to_fp16=False)
-    for file in source.iterdir():
-        if file.is_file() and file.stem != Path(MODEL).stem:
-            shutil.copy2(file, target / file.name)
-    return report
+    rewritten = tuple(block for report in reports for block in report.rewritten)
+    return Report(rewritten, skipped, balance, max_tokens, already=done.already)
 
 
 def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -> LLMPipeline:
@@ -100,7 +94,10 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
     extensions = list(options.get("extensions", ()))
     for extension in extensions:
         core.add_extension(extension)
-    model = _read(core, folder)
+    register(core)
+    if not (folder / MODEL).is_file():
+        raise InvalidInputError(f"There is no {MODEL} in {folder}: give the folder of an exported language model.")
+    model = read(core, folder / MODEL)
     if not any(moe_operations(model)):
         raise InvalidInputError(
             f"The model in {folder} is not optimised: write an optimised folder with ov_moe.genai.optimize first."
@@ -114,28 +111,11 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
     return _library().LLMPipeline(str(folder), device, **properties)
 
 
-def _read(core: ov.Core, folder: Path) -> ov.Model:
-    """The model in a folder, optimised or not."""
-    path = folder / MODEL
-    if not path.is_file():
-        raise InvalidInputError(f"There is no {MODEL} in {folder}: give the folder of an exported language model.")
-    register(core)
-    try:
-        return core.read_model(path)
-    except RuntimeError as error:
-        raise InvalidInputError(f"OpenVINO cannot read {path}: {_last_line(error)}") from error
-
-
 def _library() -> Any:
     try:
         return importlib.import_module("openvino_genai")
     except ImportError as error:
         raise DeviceError(
-            f"openvino-genai cannot be imported ({_last_line(error)}): install the release that belongs to openvino "
+            f"openvino-genai cannot be imported ({last_line(error)}): install the release that belongs to openvino "
             f"{ov.__version__}, as with pip install 'ov-moe[genai]'."
         ) from error
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip().rstrip(".:") if lines else type(error).__name__

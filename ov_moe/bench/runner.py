@@ -93,7 +93,7 @@ class Contest:
         case = prepared.case
         for schedule in plan.schedules:
             name = schedule.name
-            config = configure(schedule, case.spec.experts, case.device.compute_units, plan.settings)
+            config = configure(schedule, case.spec.experts, case.device.pool_groups, plan.settings)
             self._configs[name] = config
             try:
                 run = Run(case, schedule, config)

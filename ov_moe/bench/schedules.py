@@ -88,12 +88,12 @@ def find_schedule(name: str) -> Schedule:
     return SCHEDULES[name]
 
 
-def configure(schedule: Schedule, experts: int, compute_units: int, settings: Mapping[str, str]) -> KernelConfig:
+def configure(schedule: Schedule, experts: int, groups: int, settings: Mapping[str, str]) -> KernelConfig:
     """The product's configuration for the device, with ``settings`` in place of its fields.
 
     Raises InvalidInputError for a field that there is not, or a value that is not of its type.
     """
-    config = choose_config("on" if schedule.fetch else "off", experts, compute_units, schedule.fetch or "ticket")
+    config = choose_config("on" if schedule.fetch else "off", experts, 1, schedule.fetch or "ticket", groups)
     types = {field.name: type(getattr(config, field.name)) for field in fields(config)}
     changes: dict[str, int | str | bool] = {}
     for name, text in settings.items():

@@ -10,7 +10,8 @@ from ov_moe.spec import Balance, Fetch, Schedule
 
 # Upstream's switch (OpenVINO pull request 33922) balances from 64 experts on.
 AUTO_BALANCE_EXPERTS = 64
-# Persistent groups for each compute unit: enough for a group to wait on memory while another computes.
+# Persistent groups for each execution unit of an Intel GPU, which holds 7 or 8 threads of 8 to 32 work-items: more than
+# run at once, so that none is idle while groups end at different times.
 OVER_PROVISION = 2
 FMA_LANES = 16
 # Few tokens are about one row an expert: 8 is the lowest tile of 128 work-items.

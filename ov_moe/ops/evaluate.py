@@ -58,8 +58,9 @@ def evaluate_stage(
         ids = inputs[0].reshape(inputs[0].shape[:2])
         reference.check_ids(cast("npt.NDArray[np.integer]", ids), int(attributes["experts"]))
     device = evaluation_device()
-    units = device.compute_units if device else 1
-    config = choose_model_config(cast(Balance, attributes["balance"]), int(attributes["experts"]), units).of(stage)
+    groups = device.pool_groups if device else 1
+    balance, experts = cast(Balance, attributes["balance"]), int(attributes["experts"])
+    config = choose_model_config(balance, experts, 1, groups=groups).of(stage)
     if device:
         device.run(stage, config, attributes, inputs, output)
     else:
