@@ -3,7 +3,8 @@
 // What the composer (pyopencl) or the GPU plugin's custom layer defines before this text:
 //   INPUTn_TYPE, INPUTn_DIMS, INPUTn_PITCHES, INPUTn_OFFSET, OUTPUT0_...  buffers, in elements
 //   EXPERTS, TOP_K, MAX_TOKENS, HIDDEN, INTERMEDIATE                     sizes of the block
-//   TILE_M, TILE_N, TILE_K, LOCAL_SIZE, SCHEDULE                         the kernel configuration
+//   TILE_M, TILE_N, TILE_K, LOCAL_SIZE, SCHEDULE, MICRO_KERNEL, ...      the kernel configuration
+//   PARTS, GEMM_K                                                        what a micro-kernel knows of its stage
 
 #define CAT_(a, b) a##b
 #define CAT(a, b) CAT_(a, b)
@@ -13,6 +14,10 @@
 #define SCHEDULE_ticket 1
 #define SCHEDULE_stride 2
 #define SCHEDULE_ID CAT(SCHEDULE_, SCHEDULE)
+
+#define MICRO_KERNEL_fma 0
+#define MICRO_KERNEL_dpas 1
+#define MICRO_KERNEL_ID CAT(MICRO_KERNEL_, MICRO_KERNEL)
 
 // Index of element (row, column) of a buffer, e.g. x[AT(INPUT0, t, k)]: pitches and offset are the plugin's to
 // choose, an input may be a slice of a larger buffer.

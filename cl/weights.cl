@@ -57,24 +57,3 @@ inline float scale_e8m0(const global uchar *s, ulong g)
 #define GATE_ROW_halves(n, N) (n)
 #define UP_ROW_halves(n, N) ((N) + (n))
 #define DOWN_ROW(n, N) (n)
-
-// Defines NAME(tile, w, s, z, expert, n, k): weights [n .. n+COLS) x [k .. k+TILE_K) of an expert into local
-// memory as tile[TILE_K][COLS]; zeros outside [N, K]. All work-items of the group take part.
-#define DEFINE_LOAD_WEIGHTS(NAME, FORMAT, SCALE, ZERO, W_T, S_T, Z_T, N, K, GROUP, COLS, ROWS, ROW)                 \
-    inline void NAME(local float *tile, const global W_T *w, const global S_T *s, const global Z_T *z,              \
-                     int expert, int n0, int k0)                                                                    \
-    {                                                                                                               \
-        for (int i = get_local_id(0); i < (COLS) * (TILE_K / 2); i += LOCAL_SIZE) {                                 \
-            const int n = i / (TILE_K / 2), j = 2 * (i % (TILE_K / 2)), k = k0 + j;                                 \
-            float2 v = (float2)(0.0f, 0.0f);                                                                        \
-            if (n0 + n < (N) && k < (K)) {                                                                          \
-                const ulong row = (ulong)expert * (ROWS) + ROW(n0 + n, N);                                          \
-                const ulong g = (GROUP) ? row * ((K) / ((GROUP) ? (GROUP) : 1)) + k / ((GROUP) ? (GROUP) : 1) : 0;  \
-                const bool two = k + 1 < (K);                                                                       \
-                v = (CAT(raw_, FORMAT)(w, row * (K) + k, two) - CAT(zero_, ZERO)(z, g)) * CAT(scale_, SCALE)(s, g); \
-                v.y = two ? v.y : 0.0f;                                                                             \
-            }                                                                                                       \
-            tile[j * (COLS) + n] = v.x;                                                                             \
-            tile[(j + 1) * (COLS) + n] = v.y;                                                                       \
-        }                                                                                                           \
-    }

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Literal
 
 import typer
@@ -23,12 +23,13 @@ from ov_moe.devices.ocloc import Build
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.block import FOUR_BIT, BlockSpec
 from ov_moe.kernels.compose import program
-from ov_moe.kernels.config import KernelConfig, choose_model_config
+from ov_moe.kernels.config import KernelConfig, choose_model_config, dpas_config
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.spec import Activation, Fetch, GateUpLayout, Precision, ProjectionSpec
 
 MAX_TOKENS = 1024
 COMPUTE_UNITS = 512  # of an Arc A770
+XMX_SUBGROUPS = {"acm-g10": 8, "pvc": 16}
 Buffers = Literal["float16", "float32"]  # what the plugin's precision hint makes of x, h, d and y
 Buffer = tuple[tuple[int, ...], str]  # shape and element type
 GPT_OSS_ACTIVATION = Activation("swiglu", beta=1.702, limit=7.0, up_offset=1.0)
@@ -43,6 +44,10 @@ class Variant:
     block: BlockSpec
     config: KernelConfig
     buffers: Buffers = "float16"
+
+    def fits(self, device: str) -> bool:
+        """Whether the product would choose it there: dpas needs XMX, and the sub-group size of the device."""
+        return self.config.micro_kernel != "dpas" or self.config.subgroup == XMX_SUBGROUPS.get(device)
 
     def text(self) -> str:
         """The complete program."""
@@ -143,6 +148,25 @@ def variants() -> Iterator[Variant]:
             yield Variant(f"{name} ticket float16", stage, block, settings["ticket"])
 
 
+def dpas_variants() -> Iterator[Variant]:
+    """The micro-kernel for XMX: f16 buffers alone."""
+    settings = dict(configurations())
+    for subgroup in XMX_SUBGROUPS.values():
+        for name, block in {**NAMED, **OTHERS}.items():
+            for which in settings if name in NAMED else ("ticket",):
+                for stage in (block.gate_up_stage, DOWN):
+                    config = dpas_config(settings[which], subgroup)
+                    yield Variant(f"{name} {which} dpas of {subgroup}", stage, block, config)
+
+
+def check(variant: Variant, device: str) -> Build:
+    """Build it; a dpas variant without a dpas instruction is an error."""
+    build = ocloc.build(variant.text(), variant.stage.entry, device, variant.config.compiler_options())
+    if build.error is None and variant.config.micro_kernel == "dpas" and not build.dpas:
+        return replace(build, error="the code holds no dpas instruction")
+    return build
+
+
 def table(device: str, rows: list[tuple[Variant, Build]]) -> Table:
     """One line a build."""
     result = Table(title=device, title_justify="left")
@@ -169,14 +193,14 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="Compilers at a time.")] = 1,
 ) -> None:
     """Build every kernel variant for Intel GPUs with ocloc; the exit code is 1 if one does not build."""
-    chosen = [v for v in variants() if only in f"{v.stage.entry} {v.name}"]
-    work = [(name, variant) for name in device or ocloc.DEVICES for variant in chosen]
+    chosen = [v for v in (*variants(), *dpas_variants()) if only in f"{v.stage.entry} {v.name}"]
+    work = [(name, variant) for name in device or ocloc.DEVICES for variant in chosen if variant.fits(name)]
     if not work:
         raise typer.BadParameter(f"no variant holds {only!r}", param_hint="--only")
     try:
         ocloc.find()
         with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(ocloc.build, v.text(), v.stage.entry, name) for name, v in work]
+            futures = [pool.submit(check, variant, name) for name, variant in work]
             quiet = as_json or not sys.stderr.isatty()
             done = [f.result() for f in track(futures, console=Console(stderr=True), disable=quiet)]
     except DeviceError as error:

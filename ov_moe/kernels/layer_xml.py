@@ -40,7 +40,7 @@ def layer_element(stage: Stage, config: KernelConfig, size: WorkSize) -> Element
         "Tensor",
         {"arg-index": str(stage.inputs), "type": "output", "port-index": "0", "format": "BFYX"},
     )
-    ElementTree.SubElement(layer, "CompilerOptions", options="-cl-std=CL2.0")
+    ElementTree.SubElement(layer, "CompilerOptions", options=" ".join(config.compiler_options()))
     ElementTree.SubElement(
         layer,
         "WorkSizes",

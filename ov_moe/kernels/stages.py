@@ -34,8 +34,11 @@ class Stage:
 
 _BLOCK = ("experts", "top_k", "max_tokens")
 _SIZES = (*_BLOCK, "hidden", "intermediate")
-_GEMM = ("common.cl", "schedule.cl", "weights.cl", "tile_fma.cl")
+_GEMM = ("common.cl", "schedule.cl", "weights.cl", "tile_fma.cl", "tile_dpas.cl")
 _GATE_UP = (*_GEMM, "activation.cl", "gate_up.cl")
+# Matrices that share the rows, and the axis that is summed over: what a micro-kernel knows of its stage.
+_PAIR = (("PARTS", "2"), ("GEMM_K", "HIDDEN"))
+_SINGLE = (("PARTS", "1"), ("GEMM_K", "INTERMEDIATE"))
 _ACTIVATION = ("layout", "activation", "beta", "limit", "up_offset")
 
 
@@ -50,7 +53,7 @@ GATE_UP = Stage(
     _GATE_UP,
     8,
     (*_SIZES, *_projection("gate"), *_projection("up"), *_ACTIVATION),
-    (("GATE_UP_FUSED", "0"),),
+    (("GATE_UP_FUSED", "0"), *_PAIR),
 )
 # Gate and up in one matrix: the GPU plugin refuses one producer on two ports, so it is an operation of its own.
 GATE_UP_FUSED = Stage(
@@ -59,9 +62,9 @@ GATE_UP_FUSED = Stage(
     _GATE_UP,
     6,
     (*_SIZES, *_projection("gate"), "gate_bias", *_ACTIVATION),
-    (("GATE_UP_FUSED", "1"),),
+    (("GATE_UP_FUSED", "1"), *_PAIR),
 )
-DOWN = Stage("MoEDown", "ov_moe_down", (*_GEMM, "down.cl"), 6, (*_SIZES, *_projection("down"), "down_bias"))
+DOWN = Stage("MoEDown", "ov_moe_down", (*_GEMM, "down.cl"), 6, (*_SIZES, *_projection("down"), "down_bias"), _SINGLE)
 COMBINE = Stage("MoECombine", "ov_moe_combine", ("common.cl", "combine.cl"), 3, (*_BLOCK, "hidden"))
 
 

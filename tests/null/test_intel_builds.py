@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -157,7 +158,7 @@ def test_sections_of_an_elf_file() -> None:
 
 
 def test_the_variants_cover_what_the_product_can_choose(script: ModuleType) -> None:
-    variants = list(script.variants())
+    variants = [*script.variants(), *script.dpas_variants()]
     assert {v.stage.op_type for v in variants} >= {stage.op_type for stage in STAGES if not stage.decode}
     assert len({(v.name, v.stage.entry) for v in variants}) == len(variants)
     texts = [variant.text() for variant in variants]
@@ -169,6 +170,8 @@ def test_the_variants_cover_what_the_product_can_choose(script: ModuleType) -> N
         "ACTIVATION": {"swiglu", "geglu_tanh", "geglu_erf", "reglu"},
         "OUTPUT0_TYPE": {"half", "float", "int"},
         "TILE_M": {"8", "32"},
+        "MICRO_KERNEL": {"fma", "dpas"},
+        "SUBGROUP": {"8", "16"},
     }.items():
         assert {found for text in texts for found in re.findall(rf"#define {name} (\w+)\n", text)} >= values, name
 
@@ -201,6 +204,25 @@ def test_the_command_builds_for_an_intel_gpu() -> None:
     assert {record["entry"] for record in records} == {"ov_moe_gate_up", "ov_moe_down"}
     for record in records:
         assert (record["error"], record["spilled"], record["memory_bytes"]) == (None, 0, 0)
+
+
+@installed
+@pytest.mark.parametrize("device", ["acm-g10", "pvc"])
+def test_dpas_stays_in_registers(device: str) -> None:
+    done = run("--device", device, "--only", "Qwen3-30B u4 g128 ticket dpas", "--json")
+    assert done.returncode == 0, done.stderr
+    records = json.loads(done.stdout)
+    assert [record["entry"] for record in records] == ["ov_moe_gate_up", "ov_moe_down"]
+    for record in records:
+        # 2 operands of 16 k a load, 4 fragments of rows, 2 of columns
+        assert (record["dpas"], record["spilled"], record["memory_bytes"]) == (16, 0, 0)
+
+
+@installed
+def test_a_dpas_variant_without_dpas_is_an_error(script: ModuleType) -> None:
+    variant = next(script.dpas_variants())
+    emulated = replace(variant, config=replace(variant.config, emulation=True))
+    assert script.check(emulated, "acm-g10").error == "the code holds no dpas instruction"
 
 
 def test_a_filter_that_holds_nothing_is_refused() -> None:

@@ -84,6 +84,10 @@ def test_definitions_say_all_that_the_kernels_are_built_with() -> None:
         "TILE_K": "8",
         "LOCAL_SIZE": "64",
         "SCHEDULE": "stride",
+        "MICRO_KERNEL": "fma",
+        "SUBGROUP": "8",
+        "SUBGROUP_ROWS": "32",
+        "DPAS_EMULATION": "0",
     }
     assert KernelConfig("pool", "ticket", 9).defines()["SCHEDULE"] == "ticket"
     assert KernelConfig("grid", "ticket", 9).defines()["SCHEDULE"] == "grid"
