@@ -1,7 +1,7 @@
 """openvino-genai: folders with a rewritten model, and the LLMPipeline that runs them.
 
-Importing this module imports neither openvino-genai nor any tokenizer; ``pipeline`` does. On Linux the package is
-``pip install 'ov-moe[genai]'``; its openvino-genai must be of the same release as openvino.
+Importing this module does not import openvino-genai; ``pipeline`` does. ``pip install 'ov-moe[genai]'`` brings it, of
+the same release as openvino.
 """
 
 from __future__ import annotations

@@ -165,13 +165,26 @@ void vgpu_fix_source(struct vgpu_part **swapped, struct vgpu_text *out, const ch
     }
 }
 
+/* Does `source` hold the kernel `name`? A part ends with a comment that names the next part's kernel. */
+static bool defines(const char *source, const char *name)
+{
+    static const char type[] = "void";
+    size_t length = strlen(name);
+    for (const char *at = source; (at = find_word(at, type));) {
+        at = skip_blanks(at + sizeof type - 1);
+        if (!strncmp(at, name, length) && !in_word(at[length]))
+            return true;
+    }
+    return false;
+}
+
 void vgpu_find_axes(const struct vgpu_part *swapped, const char *names, struct vgpu_text *axes)
 {
     char *copy = strdup(names), *rest = NULL;
     vgpu_text_add(axes, "", 0);
     for (char *name = strtok_r(copy, ";", &rest); name; name = strtok_r(NULL, ";", &rest))
         for (const struct vgpu_part *part = swapped; part; part = part->next)
-            if (find_word(part->text, name)) {
+            if (defines(part->text, name)) {
                 vgpu_text_addf(axes, "%s %d\n", name, part->axis);
                 break;
             }
