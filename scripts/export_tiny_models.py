@@ -11,7 +11,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from tiny_configs import ARCHITECTURES, configuration
 
 from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
 
@@ -81,55 +82,6 @@ class TinyModel:
             raise InvalidInputError(f"initializer_range must be positive and finite, not {self.initializer_range}.")
 
 
-def _common(tiny: TinyModel) -> dict[str, Any]:
-    """What the configurations of all architectures call by the same names."""
-    return {
-        "hidden_size": tiny.hidden,
-        "num_hidden_layers": tiny.layers,
-        "num_attention_heads": tiny.heads,
-        "num_key_value_heads": tiny.kv_heads,
-        "head_dim": tiny.head_dim,
-        "num_experts_per_tok": tiny.top_k,
-        "vocab_size": tiny.vocab,
-        "max_position_embeddings": 4096,
-        "initializer_range": tiny.initializer_range,
-        "tie_word_embeddings": False,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-
-
-def _qwen3_moe(tiny: TinyModel) -> Any:
-    from transformers import Qwen3MoeConfig
-
-    return Qwen3MoeConfig(
-        num_experts=tiny.experts,
-        moe_intermediate_size=tiny.intermediate,
-        intermediate_size=2 * tiny.hidden,
-        norm_topk_prob=True,
-        **_common(tiny),
-    )
-
-
-def _mixtral(tiny: TinyModel) -> Any:
-    from transformers import MixtralConfig
-
-    return MixtralConfig(
-        num_local_experts=tiny.experts,
-        intermediate_size=tiny.intermediate,
-        sliding_window=None,
-        **_common(tiny),
-    )
-
-
-# A new architecture is one entry here: its name and what makes a transformers configuration of the sizes.
-ARCHITECTURES: dict[str, Callable[[TinyModel], Any]] = {
-    "qwen3_moe": _qwen3_moe,
-    "mixtral": _mixtral,
-}
-
-
 def check_extra() -> None:
     """Raises DeviceError when one of the packages of the ``optimum`` extra is not installed."""
     missing = []
@@ -164,7 +116,7 @@ def export_ir(architecture: str, tiny: TinyModel, seed: int, folder: Path) -> ov
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    config = ARCHITECTURES[architecture](tiny)
+    config = configuration(architecture, tiny)
     source = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with tempfile.TemporaryDirectory() as raw:
         export_from_model(source, raw, task="text-generation-with-past", stateful=True)
