@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 from tiny_configs import ARCHITECTURES, configuration
 
@@ -122,7 +123,29 @@ def export_ir(architecture: str, tiny: TinyModel, seed: int, folder: Path) -> ov
         export_from_model(source, raw, task="text-generation-with-past", stateful=True)
         for name in ("config.json", "generation_config.json"):
             shutil.copyfile(Path(raw) / name, folder / name)
-        return _read(Path(raw) / MODEL_FILE)
+        return _output_features_first(_read(Path(raw) / MODEL_FILE))
+
+
+def _output_features_first(model: ov.Model) -> ov.Model:
+    """Experts' weights [E, K, N] turned into [E, N, K], as optimum-intel's own compression leaves them.
+
+    Only GPT-OSS keeps them the other way round in an export without compression.
+    """
+    import openvino as ov
+    from openvino import opset13 as ops
+    from openvino.utils import replace_node
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "MatMul" or node.get_attributes()["transpose_b"]:
+            continue
+        weights = node.input_value(1).get_node()
+        if isinstance(weights, ov.op.Constant) and len(weights.shape) == 3:
+            turned = ops.constant(np.ascontiguousarray(weights.data.swapaxes(1, 2)))
+            matmul = ops.matmul(node.input_value(0), turned, node.get_attributes()["transpose_a"], True)
+            turned.set_friendly_name(weights.get_friendly_name())
+            matmul.set_friendly_name(node.get_friendly_name())
+            replace_node(node, matmul)
+    return model
 
 
 def _read(path: Path) -> ov.Model:
