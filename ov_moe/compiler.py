@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import openvino as ov
-import platformdirs
 
+from ov_moe.devices.intel_cpu_runtime import cache_folder
 from ov_moe.devices.target import Target, parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.compose import source_hash
@@ -100,7 +100,7 @@ def prepare(
         kernels = kernel_config(operations, target, fetch, groups)
         for node in operations:
             node.set_attribute("build", source_hash(kernels))
-        folder = platformdirs.user_cache_path("ov-moe") / "layers"
+        folder = cache_folder() / "layers"
         properties["CONFIG_FILE"] = str(write_layers(folder, kernels, work_sizes(operations, kernels)))
     return properties
 
