@@ -10,13 +10,14 @@ import openvino as ov
 from ov_moe.devices.intel_cpu_runtime import cache_folder
 from ov_moe.devices.target import Target, parse_target
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.choose import choose_model_config
 from ov_moe.kernels.compose import source_hash
-from ov_moe.kernels.config import ModelConfig, choose_model_config
+from ov_moe.kernels.config import ModelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.layer_xml import write_layers
 from ov_moe.kernels.stages import STAGES, Stage
 from ov_moe.ops.registry import register
-from ov_moe.spec import Balance, Fetch
+from ov_moe.spec import Balance, DeviceInfo, Fetch, Precision, Switches, Workload
 from ov_moe.transformations.operations import moe_operations
 
 _BY_TYPE: dict[str, Stage] = {stage.op_type: stage for stage in STAGES}
@@ -116,8 +117,22 @@ def kernel_config(
     switches = sorted({str(a["balance"]) for a in attributes})
     if len(switches) > 1:
         raise InvalidInputError(f"The blocks carry different balance switches {switches}: optimize them in one call.")
-    experts = max(int(a["experts"]) for a in attributes)
-    return choose_model_config(cast(Balance, switches[0]), experts, target.compute_units, fetch, groups)
+    few = [node for node in operations if _BY_TYPE[node.get_type_name()].decode]
+    many = [node for node in operations if not _BY_TYPE[node.get_type_name()].decode]
+    chosen = Switches(cast(Balance, switches[0]), fetch, groups)
+    return choose_model_config(workload(many or few), workload(few or many), DeviceInfo(target.compute_units), chosen)
+
+
+def workload(operations: list[ov.Node]) -> Workload:
+    """What the kernels of some operations are chosen for: their largest sizes, and the weights of one of them."""
+    attributes = [node.get_attributes() for node in operations]
+    tokens, experts, top_k, hidden, intermediate = (
+        max(int(a[name]) for a in attributes if name in a)
+        for name in ("max_tokens", "experts", "top_k", "hidden", "intermediate")
+    )
+    formats = [str(a["gate_format"]) for a in attributes if "gate_format" in a]
+    precision = cast(Precision, "f16" if formats[0] == "float" else formats[0])
+    return Workload(tokens, experts, top_k, hidden, intermediate, precision)
 
 
 def work_sizes(operations: list[ov.Node], config: ModelConfig) -> dict[str, WorkSize]:

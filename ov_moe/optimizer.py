@@ -7,7 +7,7 @@ from dataclasses import asdict
 import openvino as ov
 
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.config import choose_schedule
+from ov_moe.kernels.choose import choose_schedule
 from ov_moe.report import Report, RewrittenBlock, SkippedBlock
 from ov_moe.spec import Balance
 from ov_moe.transformations.block import MoEBlock

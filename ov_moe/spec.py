@@ -9,7 +9,10 @@ Precision = Literal["f32", "f16", "u8", "i8", "u4", "i4", "f4e2m1"]
 Schedule = Literal["grid", "pool"]
 Fetch = Literal["ticket", "stride"]
 MicroKernel = Literal["fma", "dpas"]
+MicroKernelSwitch = Literal["auto", "fma", "dpas"]
 Balance = Literal["auto", "on", "off"]
+Activations = Literal["f32", "f16"]
+Vendor = Literal["intel", "nvidia", "other"]
 ActivationKind = Literal["swiglu", "geglu_tanh", "geglu_erf", "reglu"]
 GateUpLayout = Literal["separate", "interleaved", "halves"]
 
@@ -65,3 +68,63 @@ class ProjectionSpec:
             return self.precision
         group = "channel" if self.group_size == self.k else f"g{self.group_size}"
         return f"{self.precision} {group} {'asym' if self.zero_point else 'sym'}"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a kernel is chosen for: the largest sizes of any block that it serves.
+
+    Attributes:
+        tokens: Most tokens of one launch.
+        experts: E.
+        top_k: Slots of a token, k.
+        hidden: H.
+        intermediate: I.
+        precision: Of the weights.
+        activations: Element type of the buffers of activations, as far as it is known before the kernel is built.
+    """
+
+    tokens: int
+    experts: int
+    top_k: int
+    hidden: int
+    intermediate: int
+    precision: Precision = "u4"
+    activations: Activations = "f16"
+
+    @property
+    def rows_per_expert(self) -> float:
+        """Average rows of an expert with ``tokens`` tokens."""
+        return self.tokens * self.top_k / self.experts
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What a choice knows of a device.
+
+    Attributes:
+        compute_units: Execution units of an Intel GPU, CL_DEVICE_MAX_COMPUTE_UNITS elsewhere.
+        xmx_subgroup: Work-items of a sub-group that XMX takes, 8 or 16; 0 where there is no XMX.
+        vendor: Who makes it.
+    """
+
+    compute_units: int
+    xmx_subgroup: int = 0
+    vendor: Vendor = "intel"
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What a user may decide instead of the rules.
+
+    Attributes:
+        balance: ``on``, ``off`` or ``auto``; of prefill.
+        fetch: How a pool group takes its next task in prefill; ``stride`` is for ablation.
+        groups: Work-groups of the pool; None = they follow from the device's compute units.
+        micro_kernel: ``fma``, ``dpas`` or ``auto``.
+    """
+
+    balance: Balance = "auto"
+    fetch: Fetch = "ticket"
+    groups: int | None = None
+    micro_kernel: MicroKernelSwitch = "auto"

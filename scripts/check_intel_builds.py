@@ -22,8 +22,9 @@ from ov_moe.devices import ocloc
 from ov_moe.devices.ocloc import Build
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.block import FOUR_BIT, BlockSpec
+from ov_moe.kernels.choose import choose_config, decode_config, dpas_config
 from ov_moe.kernels.compose import program
-from ov_moe.kernels.config import KernelConfig, choose_model_config, dpas_config
+from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.spec import Activation, Fetch, GateUpLayout, Precision, ProjectionSpec
 
@@ -126,10 +127,10 @@ def configurations() -> Iterator[tuple[str, KernelConfig]]:
     """Every schedule, and few tokens."""
     fetches: tuple[Fetch, Fetch] = ("ticket", "stride")
     for fetch in fetches:
-        yield fetch, choose_model_config("on", 128, COMPUTE_UNITS, fetch).prefill
-    grid = choose_model_config("off", 128, COMPUTE_UNITS)
-    yield "grid", grid.prefill
-    yield "decode", grid.decode
+        yield fetch, choose_config("on", 128, COMPUTE_UNITS, fetch)
+    grid = choose_config("off", 128, COMPUTE_UNITS)
+    yield "grid", grid
+    yield "decode", decode_config(grid.groups)
 
 
 def variants() -> Iterator[Variant]:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.choose import choose_config
 from ov_moe.kernels.compose import read_source
-from ov_moe.kernels.config import KernelConfig, choose_config
+from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.stages import COMBINE, ROUTE, Stage
 from ov_moe.spec import Fetch

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe.errors import DeviceError
+from ov_moe.kernels.choose import OVER_PROVISION
 from ov_moe.kernels.compose import program
-from ov_moe.kernels.config import OVER_PROVISION, KernelConfig
+from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.stages import Stage
 

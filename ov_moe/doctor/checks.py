@@ -7,7 +7,7 @@ from typing import Any
 
 from ov_moe.config import Config, unknown_variables
 from ov_moe.doctor.finding import Finding, Level
-from ov_moe.kernels.config import OVER_PROVISION
+from ov_moe.kernels.choose import OVER_PROVISION
 
 _GIB = 2**30
 _HAS_XMX = "GPU_HW_MATMUL"

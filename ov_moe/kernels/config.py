@@ -1,26 +1,19 @@
-"""From the device and the user's switch to a kernel configuration: a pure function with a printable result."""
+"""Kernel configurations: what programs are built with, and what a micro-kernel can run; choose.py chooses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.stages import Stage
-from ov_moe.spec import Balance, Fetch, MicroKernel, Schedule
+from ov_moe.spec import Fetch, MicroKernel, Schedule
 
-# Upstream's switch (OpenVINO pull request 33922) balances from 64 experts on.
-AUTO_BALANCE_EXPERTS = 64
-# Persistent groups for each execution unit of an Intel GPU, which holds 7 or 8 threads of 8 to 32 work-items: more than
-# run at once, so that none is idle while groups end at different times.
-OVER_PROVISION = 2
 FMA_LANES = 16
 DPAS_ROWS = 8
 DPAS_SUBGROUP_ROWS = 32
 DPAS_LOAD_K = 32  # elements of K that one load of weights covers
 # 32 rows of a sub-group: with 128 registers, sums and operands need 1 to 4 KiB of memory a thread; with 256, none.
 LARGE_REGISTERS = "-cl-intel-256-GRF-per-thread"
-# Few tokens are about one row an expert: 8 is the lowest tile of 128 work-items.
-DECODE_TILE_M = 8
 
 
 @dataclass(frozen=True)
@@ -117,71 +110,3 @@ class ModelConfig:
     def of(self, stage: Stage) -> KernelConfig:
         """The configuration that a stage is built with."""
         return self.decode if stage.decode else self.prefill
-
-
-def choose_schedule(balance: Balance, experts: int) -> Schedule:
-    """off -> grid, on -> pool, auto -> pool from AUTO_BALANCE_EXPERTS experts on.
-
-    Raises InvalidInputError for any other word.
-    """
-    if balance == "auto":
-        return "pool" if experts >= AUTO_BALANCE_EXPERTS else "grid"
-    if balance not in ("on", "off"):
-        raise InvalidInputError(f"balance is {balance!r}, it must be 'auto', 'on' or 'off'.")
-    return "pool" if balance == "on" else "grid"
-
-
-def choose_config(
-    balance: Balance,
-    experts: int,
-    compute_units: int,
-    fetch: Fetch = "ticket",
-    groups: int | None = None,
-) -> KernelConfig:
-    """The configuration for a device.
-
-    Args:
-        balance: The user's switch.
-        experts: Largest number of experts of any block in the model.
-        compute_units: Of the device: execution units of an Intel GPU, CL_DEVICE_MAX_COMPUTE_UNITS elsewhere.
-        fetch: How a pool group takes its next task; ``stride`` is for ablation.
-        groups: Work-groups of the pool, instead of compute_units * OVER_PROVISION.
-    """
-    if fetch not in ("ticket", "stride"):
-        raise InvalidInputError(f"fetch is {fetch!r}, it must be 'ticket' or 'stride'.")
-    count = compute_units * OVER_PROVISION if groups is None else groups
-    return KernelConfig(schedule=choose_schedule(balance, experts), fetch=fetch, groups=count)
-
-
-def dpas_config(config: KernelConfig, subgroup: int) -> KernelConfig:
-    """The same schedule with the micro-kernel for XMX, in tiles for sub-groups of 8 (Arc) or 16 (Xe2).
-
-    8 sub-groups of 32 rows and two fragments of columns: 64 rows x 32 or 64 pairs; a configuration for few tokens
-    keeps its low tile: 4 sub-groups of 8 rows. Buffers must be f16: with f32 activations, keep ``fma``.
-    """
-    low = config.tile_m < DPAS_SUBGROUP_ROWS
-    rows, tile_m, subgroups = (DPAS_ROWS, DPAS_ROWS, 4) if low else (DPAS_SUBGROUP_ROWS, 2 * DPAS_SUBGROUP_ROWS, 8)
-    return replace(
-        config,
-        micro_kernel="dpas",
-        subgroup=subgroup,
-        subgroup_rows=rows,
-        tile_m=tile_m,
-        tile_n=8 * subgroup,
-        local_size=subgroups * subgroup,
-    )
-
-
-def choose_model_config(
-    balance: Balance,
-    experts: int,
-    compute_units: int,
-    fetch: Fetch = "ticket",
-    groups: int | None = None,
-) -> ModelConfig:
-    """The configurations for a device; arguments as for ``choose_config``.
-
-    Balance and fetch are for prefill: few tokens always run on a pool with tickets, which launches no empty groups.
-    """
-    prefill = choose_config(balance, experts, compute_units, fetch, groups)
-    return ModelConfig(prefill, KernelConfig("pool", "ticket", prefill.groups, tile_m=DECODE_TILE_M))

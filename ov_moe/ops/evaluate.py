@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ov_moe import reference
 from ov_moe.devices.opencl import OpenCLDevice, default_device
 from ov_moe.errors import DeviceError, InvalidInputError
-from ov_moe.kernels.config import choose_model_config
+from ov_moe.kernels.choose import choose_config, decode_config
 from ov_moe.kernels.stages import ROUTE, Stage
 from ov_moe.ops import numpy_stages
 from ov_moe.spec import Balance
@@ -60,7 +60,7 @@ def evaluate_stage(
     device = evaluation_device()
     groups = device.pool_groups if device else 1
     balance, experts = cast(Balance, attributes["balance"]), int(attributes["experts"])
-    config = choose_model_config(balance, experts, 1, groups=groups).of(stage)
+    config = decode_config(groups) if stage.decode else choose_config(balance, experts, 1, groups=groups)
     if device:
         device.run(stage, config, attributes, inputs, output)
     else:

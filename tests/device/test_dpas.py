@@ -17,7 +17,8 @@ from kernel_cases import GPT_OSS, hot
 
 from ov_moe.devices.opencl import default_device
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.config import KernelConfig, choose_config, dpas_config
+from ov_moe.kernels.choose import choose_config, dpas_config
+from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.stages import DOWN
 
 HALF = np.float16

@@ -14,7 +14,7 @@ import pytest
 import ov_moe
 from ov_moe.config import Config, unknown_variables
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.config import choose_config
+from ov_moe.kernels.choose import choose_config
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -8,7 +8,8 @@ from kernel_cases import config
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.block import BlockSpec, projection_attributes
-from ov_moe.kernels.config import AUTO_BALANCE_EXPERTS, KernelConfig, choose_config, choose_schedule
+from ov_moe.kernels.choose import AUTO_BALANCE_EXPERTS, choose_config, choose_schedule
+from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.plan import HEADER, PlanLayout
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE, STAGES

@@ -1,0 +1,97 @@
+"""From a workload, a device and the user's switches to kernel configurations: pure functions, printable results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.config import DPAS_ROWS, DPAS_SUBGROUP_ROWS, KernelConfig, ModelConfig
+from ov_moe.spec import Balance, DeviceInfo, Fetch, Schedule, Switches, Workload
+
+# Upstream's switch (OpenVINO pull request 33922) balances from 64 experts on: Qwen3 (128) and not GPT-OSS (32).
+AUTO_BALANCE_EXPERTS = 64
+# Persistent groups for each execution unit of an Intel GPU, which holds 7 or 8 threads of 8 to 32 work-items: more than
+# run at once, so that none is idle while groups end at different times.
+OVER_PROVISION = 2
+# Few tokens are about one row an expert (Qwen3 at 16 tokens, GPT-OSS at 8): the lowest tile of 128 work-items.
+DECODE_TILE_M = 8
+
+
+def choose_schedule(balance: Balance, experts: int) -> Schedule:
+    """off -> grid, on -> pool, auto -> pool from AUTO_BALANCE_EXPERTS experts on.
+
+    Raises InvalidInputError for any other word.
+    """
+    if balance == "auto":
+        return "pool" if experts >= AUTO_BALANCE_EXPERTS else "grid"
+    if balance not in ("on", "off"):
+        raise InvalidInputError(f"balance is {balance!r}, it must be 'auto', 'on' or 'off'.")
+    return "pool" if balance == "on" else "grid"
+
+
+def choose_config(
+    balance: Balance,
+    experts: int,
+    compute_units: int,
+    fetch: Fetch = "ticket",
+    groups: int | None = None,
+) -> KernelConfig:
+    """The configuration for many tokens that runs on any device.
+
+    Args:
+        balance: The user's switch.
+        experts: Largest number of experts of any block in the model.
+        compute_units: Of the device.
+        fetch: How a pool group takes its next task; ``stride`` is for ablation.
+        groups: Work-groups of the pool, instead of compute_units * OVER_PROVISION.
+
+    Raises:
+        InvalidInputError: A switch holds another word, or there are no groups.
+    """
+    if fetch not in ("ticket", "stride"):
+        raise InvalidInputError(f"fetch is {fetch!r}, it must be 'ticket' or 'stride'.")
+    count = compute_units * OVER_PROVISION if groups is None else groups
+    return KernelConfig(schedule=choose_schedule(balance, experts), fetch=fetch, groups=count)
+
+
+def decode_config(groups: int) -> KernelConfig:
+    """The configuration for few tokens that runs on any device.
+
+    Always a pool with tickets, which launches no empty groups: most experts have no row.
+    """
+    return KernelConfig("pool", "ticket", groups, tile_m=DECODE_TILE_M)
+
+
+def dpas_config(config: KernelConfig, subgroup: int) -> KernelConfig:
+    """The same schedule with the micro-kernel for XMX, in tiles for sub-groups of 8 (Arc) or 16 (Xe2).
+
+    Prefill has 8 sub-groups of 32 rows and two fragments of columns: 64 rows x 32 or 64 pairs. A configuration for
+    few tokens keeps its low tile: 4 sub-groups of 8 rows.
+    """
+    low = config.tile_m < DPAS_SUBGROUP_ROWS
+    rows, tile_m, subgroups = (DPAS_ROWS, DPAS_ROWS, 4) if low else (DPAS_SUBGROUP_ROWS, 2 * DPAS_SUBGROUP_ROWS, 8)
+    return replace(
+        config,
+        micro_kernel="dpas",
+        subgroup=subgroup,
+        subgroup_rows=rows,
+        tile_m=tile_m,
+        tile_n=8 * subgroup,
+        local_size=subgroups * subgroup,
+    )
+
+
+def choose_model_config(prefill: Workload, decode: Workload, device: DeviceInfo, switches: Switches) -> ModelConfig:
+    """The configurations of a model's kernels.
+
+    Args:
+        prefill: The workload of many tokens.
+        decode: Of few tokens.
+        device: Where the kernels run.
+        switches: The user's. Balance and fetch are for prefill.
+
+    Raises:
+        InvalidInputError: A switch holds another word, or there are no groups.
+    """
+    many = choose_config(switches.balance, prefill.experts, device.compute_units, switches.fetch, switches.groups)
+    return ModelConfig(many, decode_config(many.groups))
