@@ -11,8 +11,8 @@
 // - M: fragment i of row m of sub-groups is rows 8 (i SUBGROUPS_M + m): few rows still keep every sub-group busy.
 // - x stands in local memory as dpas takes it, 8 rows x 16 k in 256 bytes: one block read is one operand.
 //
-// Rounding: a weight is round_f16((q - zero) * scale), rounded once (the difference is exact); f32 activations are
-// rounded to f16. Products are exact, sums fp32. A row's arithmetic depends on nothing but the row.
+// Rounding: a weight is round_f16((q - zero) * scale), rounded once (the difference is exact). Products are exact, sums
+// fp32. A row's arithmetic depends on nothing but the row.
 
 #if MICRO_KERNEL_ID == MICRO_KERNEL_dpas
 
@@ -196,9 +196,8 @@ typedef struct {
 
 // ---- x
 // Whether 8 neighbours along K stand together and at words' boundaries.
-#define X_WIDE                                                                                              \
-    (sizeof(INPUT0_TYPE) == 2 && GEMM_K % 8 == 0 && INPUT0_OFFSET % 2 == 0 && INPUT0_PITCHES[0] % 2 == 0 && \
-     INPUT0_PITCHES[1] == 1)
+#define X_WIDE \
+    (GEMM_K % 8 == 0 && INPUT0_OFFSET % 2 == 0 && INPUT0_PITCHES[0] % 2 == 0 && INPUT0_PITCHES[1] == 1)
 
 // Fills one half of the local memory with K [k0 .. k0 + TILE_K) of the tile's rows; source[r] is row r's first
 // element. Dead rows are left as they are: dpas keeps rows apart, and nobody stores their sums.
@@ -215,7 +214,7 @@ inline void gather_rows(local uint *x_tile, const global INPUT0_TYPE *x, const l
         } else {
             for (int j = 0; j < 8; ++j)
                 if (k + j < GEMM_K)
-                    v[j] = (half)x[source[r] + (k + j) * INPUT0_PITCHES[1]];
+                    v[j] = x[source[r] + (k + j) * INPUT0_PITCHES[1]];
         }
         local uint *operand = x_tile + (r / FRAG * (TILE_K / FRAG_K) + u / 2) * FRAG_WORDS;
         vstore4(as_uint4(v.s04152637), 0, operand + r % FRAG * 8 + u % 2 * 4);

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import openvino as ov
 
+from ov_moe.config import Config
 from ov_moe.devices.intel_cpu_runtime import cache_folder
-from ov_moe.devices.target import Target, parse_target
+from ov_moe.devices.target import Target, activations, parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.choose import choose_model_config
 from ov_moe.kernels.compose import source_hash
@@ -17,7 +18,7 @@ from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.layer_xml import write_layers
 from ov_moe.kernels.stages import STAGES, Stage
 from ov_moe.ops.registry import register
-from ov_moe.spec import Balance, DeviceInfo, Fetch, Precision, Switches, Workload
+from ov_moe.spec import Activations, Balance, Fetch, MicroKernelSwitch, Precision, Switches, Workload
 from ov_moe.transformations.operations import moe_operations
 
 _BY_TYPE: dict[str, Stage] = {stage.op_type: stage for stage in STAGES}
@@ -32,6 +33,7 @@ def compile_model(
     *,
     fetch: Fetch = "ticket",
     groups: int | None = None,
+    micro_kernel: MicroKernelSwitch | None = None,
 ) -> ov.CompiledModel:
     """Compile a model that ``ov_moe.optimize`` rewrote.
 
@@ -43,6 +45,8 @@ def compile_model(
         config: Properties for ``core.compile_model``.
         fetch: How a pool group takes its next task; ``stride`` is for ablation.
         groups: Work-groups of the pool; by default they follow from the device's compute units.
+        micro_kernel: ``fma``, ``dpas`` or ``auto`` (``dpas`` on a GPU with XMX and f16 activations); by default
+            ``ov_moe.Config.micro_kernel``. ``dpas`` on a GPU without XMX is an emulation, slow and for tests alone.
 
     Returns:
         The compiled model.
@@ -51,7 +55,8 @@ def compile_model(
         InvalidInputError: The model holds no ov-moe operation, or the config names its own CONFIG_FILE.
         DeviceError: The device is not served, or this machine lacks it.
     """
-    return core.compile_model(model, device, prepare(core, model, device, config, fetch=fetch, groups=groups))
+    properties = prepare(core, model, device, config, fetch=fetch, groups=groups, micro_kernel=micro_kernel)
+    return core.compile_model(model, device, properties)
 
 
 def prepare(
@@ -62,6 +67,7 @@ def prepare(
     *,
     fetch: Fetch = "ticket",
     groups: int | None = None,
+    micro_kernel: MicroKernelSwitch | None = None,
 ) -> dict[str, Any]:
     """Do all that ``compile_model`` does but the compilation, for those who compile elsewhere.
 
@@ -75,6 +81,7 @@ def prepare(
         config: Properties to which those of ov-moe are added.
         fetch: As for ``compile_model``.
         groups: As for ``compile_model``.
+        micro_kernel: As for ``compile_model``.
 
     Returns:
         ``config``, and on a GPU the CONFIG_FILE with ov-moe's kernels.
@@ -98,7 +105,8 @@ def prepare(
                 "The config names a CONFIG_FILE, and the GPU plugin takes only one, which ov-moe writes itself: "
                 "leave it out."
             )
-        kernels = kernel_config(operations, target, fetch, groups)
+        switch = micro_kernel or Config.from_environment().micro_kernel
+        kernels = kernel_config(operations, target, fetch, groups, switch, activations(core, target, properties))
         for node in operations:
             node.set_attribute("build", source_hash(kernels))
         folder = cache_folder() / "layers"
@@ -107,7 +115,12 @@ def prepare(
 
 
 def kernel_config(
-    operations: list[ov.Node], target: Target, fetch: Fetch = "ticket", groups: int | None = None
+    operations: list[ov.Node],
+    target: Target,
+    fetch: Fetch = "ticket",
+    groups: int | None = None,
+    micro_kernel: MicroKernelSwitch = "auto",
+    real: Activations = "f16",
 ) -> ModelConfig:
     """One pair of configurations for all blocks: the custom-layer file has one entry for each operation type.
 
@@ -119,11 +132,11 @@ def kernel_config(
         raise InvalidInputError(f"The blocks carry different balance switches {switches}: optimize them in one call.")
     few = [node for node in operations if _BY_TYPE[node.get_type_name()].decode]
     many = [node for node in operations if not _BY_TYPE[node.get_type_name()].decode]
-    chosen = Switches(cast(Balance, switches[0]), fetch, groups)
-    return choose_model_config(workload(many or few), workload(few or many), DeviceInfo(target.compute_units), chosen)
+    chosen = Switches(cast(Balance, switches[0]), fetch, groups, micro_kernel)
+    return choose_model_config(workload(many or few, real), workload(few or many, real), target.info, chosen)
 
 
-def workload(operations: list[ov.Node]) -> Workload:
+def workload(operations: list[ov.Node], real: Activations) -> Workload:
     """What the kernels of some operations are chosen for: their largest sizes, and the weights of one of them."""
     attributes = [node.get_attributes() for node in operations]
     tokens, experts, top_k, hidden, intermediate = (
@@ -132,7 +145,7 @@ def workload(operations: list[ov.Node]) -> Workload:
     )
     formats = [str(a["gate_format"]) for a in attributes if "gate_format" in a]
     precision = cast(Precision, "f16" if formats[0] == "float" else formats[0])
-    return Workload(tokens, experts, top_k, hidden, intermediate, precision)
+    return Workload(tokens, experts, top_k, hidden, intermediate, precision, real)
 
 
 def work_sizes(operations: list[ov.Node], config: ModelConfig) -> dict[str, WorkSize]:

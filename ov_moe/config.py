@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import platformdirs
 
 from ov_moe.errors import InvalidInputError
-from ov_moe.spec import Balance, Fetch
+from ov_moe.spec import Balance, Fetch, MicroKernelSwitch
 
 Evaluate = Literal["auto", "opencl", "numpy"]
 
@@ -68,6 +68,7 @@ class Config:
         few_tokens: Up to as many tokens take the path for decode.
         fetch: How a pool group takes its next task: ``ticket`` or ``stride``.
         groups: Work-groups of the pool; None = twice the device's compute units.
+        micro_kernel: What multiplies matrices on a GPU: ``auto``, ``fma`` or ``dpas``.
         evaluate: What computes the operations on the CPU device: ``auto``, ``opencl`` or ``numpy``.
         virtual_gpu: Whether importing ov_moe starts the virtual GPU.
         cache_folder: Where layer files and the virtual GPU's library are kept.
@@ -115,6 +116,15 @@ class Config:
             "OV_MOE_GROUPS",
             int,
             "Two groups for each compute unit let one wait on memory while another computes.",
+        ),
+    )
+    micro_kernel: MicroKernelSwitch = field(
+        default="auto",
+        metadata=_about(
+            "OV_MOE_MICRO_KERNEL",
+            str,
+            "auto takes dpas on GPUs with XMX where activations are f16, else fma; dpas without XMX is emulated, slow, "
+            "for tests alone. No real XMX device has run dpas yet.",
         ),
     )
     evaluate: Evaluate = field(
@@ -166,6 +176,7 @@ class Config:
     def __post_init__(self) -> None:
         _one_of("balance", self.balance, get_args(Balance))
         _one_of("fetch", self.fetch, get_args(Fetch))
+        _one_of("micro_kernel", self.micro_kernel, get_args(MicroKernelSwitch))
         _one_of("evaluate", self.evaluate, get_args(Evaluate))
         _whole("max_tokens", self.max_tokens, 1, MAX_TOKENS_LIMIT)
         _whole("few_tokens", self.few_tokens, 1, MAX_TOKENS_LIMIT)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import openvino as ov
 
 from ov_moe.errors import DeviceError
+from ov_moe.spec import Activations, DeviceInfo
 
 _GPU = re.compile(r"GPU(\.\d+)?")
+_F32 = re.compile(r"\b(f32|float32|float)\b")
+XMX = "GPU_HW_MATMUL"
+"""The capability that the plugin shows for matrix units."""
 _WRAPPED = re.compile(r"(?:AUTO|MULTI):(GPU(?:\.\d+)?)")
 
 
@@ -21,11 +27,18 @@ class Target:
         name: Plain device name, ``CPU``, ``GPU`` or ``GPU.n``.
         full_name: As the driver tells it.
         compute_units: Execution units of a GPU; 1 for the CPU, whose schedule follows its OpenCL device.
+        xmx_subgroup: Work-items of a sub-group that XMX takes, 8 or 16; 0 where there is no XMX.
     """
 
     name: str
     full_name: str
     compute_units: int
+    xmx_subgroup: int = 0
+
+    @property
+    def info(self) -> DeviceInfo:
+        """What the choice of kernels needs."""
+        return DeviceInfo(self.compute_units, self.xmx_subgroup)
 
     @property
     def gpu(self) -> bool:
@@ -57,4 +70,47 @@ def parse_target(core: ov.Core, device: str) -> Target:
             "OV_MOE_VIRTUAL_GPU=1 before Python starts to use the virtual GPU."
         )
     units = int(core.get_property(name, "GPU_EXECUTION_UNITS_COUNT"))
-    return Target(name, str(core.get_property(name, "FULL_DEVICE_NAME")), max(units, 1))
+    subgroup = xmx_subgroup(core.get_property(name, "OPTIMIZATION_CAPABILITIES"), _architecture(core, name))
+    return Target(name, str(core.get_property(name, "FULL_DEVICE_NAME")), max(units, 1), subgroup)
+
+
+def xmx_subgroup(capabilities: Sequence[str], architecture: str) -> int:
+    """Work-items of a sub-group that XMX takes: 8 or 16, the device's smallest sub-group; 0 where there is no XMX.
+
+    The extension cl_intel_subgroup_matrix_multiply_accumulate ties its functions to the smallest sub-group of the
+    device. That is 8 on Arc (12.55 to 12.57) and Arrow Lake H (12.74), 16 on Ponte Vecchio (12.60, 12.61) and from Xe2
+    (20.x) on.
+
+    Args:
+        capabilities: OPTIMIZATION_CAPABILITIES of the GPU plugin.
+        architecture: GPU_UARCH_VERSION, ``major.minor.revision``.
+    """
+    found = re.match(r"(\d+)\.(\d+)\.", architecture)
+    if XMX not in capabilities or not found:
+        return 0
+    major, minor = int(found[1]), int(found[2])
+    if major == 12:
+        return 16 if minor in (60, 61) else 8
+    return 16 if major >= 20 else 0
+
+
+def _architecture(core: ov.Core, name: str) -> str:
+    try:
+        return str(core.get_property(name, "GPU_UARCH_VERSION"))
+    except RuntimeError:  # not a property of this plugin
+        return ""
+
+
+def activations(core: ov.Core, target: Target, properties: Mapping[str, Any]) -> Activations:
+    """The element type that the plugin will most likely give to activations: its hints decide.
+
+    Only the build of a kernel shows it for certain: the kernels are right for the other type too.
+    """
+    if not target.gpu:
+        return "f32"
+    hint, mode = (
+        properties[key] if key in properties else core.get_property(target.name, key)
+        for key in ("INFERENCE_PRECISION_HINT", "EXECUTION_MODE_HINT")
+    )
+    accurate = "INFERENCE_PRECISION_HINT" not in properties and "ACCURACY" in str(getattr(mode, "name", mode)).upper()
+    return "f32" if accurate or _F32.search(str(hint)) else "f16"

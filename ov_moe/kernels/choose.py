@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.config import DPAS_ROWS, DPAS_SUBGROUP_ROWS, KernelConfig, ModelConfig
-from ov_moe.spec import Balance, DeviceInfo, Fetch, Schedule, Switches, Workload
+from ov_moe.spec import (
+    Balance,
+    DeviceInfo,
+    Fetch,
+    MicroKernel,
+    MicroKernelSwitch,
+    Schedule,
+    Switches,
+    Workload,
+)
 
 # Upstream's switch (OpenVINO pull request 33922) balances from 64 experts on: Qwen3 (128) and not GPT-OSS (32).
 AUTO_BALANCE_EXPERTS = 64
@@ -62,14 +72,21 @@ def decode_config(groups: int) -> KernelConfig:
     return KernelConfig("pool", "ticket", groups, tile_m=DECODE_TILE_M)
 
 
-def dpas_config(config: KernelConfig, subgroup: int) -> KernelConfig:
+def dpas_config(config: KernelConfig, subgroup: int, emulation: bool = False) -> KernelConfig:
     """The same schedule with the micro-kernel for XMX, in tiles for sub-groups of 8 (Arc) or 16 (Xe2).
 
-    Prefill has 8 sub-groups of 32 rows and two fragments of columns: 64 rows x 32 or 64 pairs. A configuration for
-    few tokens keeps its low tile: 4 sub-groups of 8 rows.
+    Args:
+        config: Of ``choose_config``, or of ``decode_config`` with its low tile.
+        subgroup: Work-items of a sub-group.
+        emulation: Whether sub-group broadcasts compute the instruction, for devices without it.
     """
-    low = config.tile_m < DPAS_SUBGROUP_ROWS
-    rows, tile_m, subgroups = (DPAS_ROWS, DPAS_ROWS, 4) if low else (DPAS_SUBGROUP_ROWS, 2 * DPAS_SUBGROUP_ROWS, 8)
+    if config.tile_m < DPAS_SUBGROUP_ROWS:
+        # Decode (Qwen3 at 16 tokens, GPT-OSS at 8): the one fragment of rows that there is, in small groups.
+        rows, tile_m, subgroups = DPAS_ROWS, DPAS_ROWS, 4
+    else:
+        # Prefill (Qwen3 at 512 tokens: 32 rows an expert, GPT-OSS: 64): an integer becomes f16 once for 32 rows, and
+        # 64 rows x 32 or 64 pairs of columns are 8 sub-groups with two fragments of columns each.
+        rows, tile_m, subgroups = DPAS_SUBGROUP_ROWS, 2 * DPAS_SUBGROUP_ROWS, 8
     return replace(
         config,
         micro_kernel="dpas",
@@ -78,7 +95,33 @@ def dpas_config(config: KernelConfig, subgroup: int) -> KernelConfig:
         tile_m=tile_m,
         tile_n=8 * subgroup,
         local_size=subgroups * subgroup,
+        emulation=emulation,
     )
+
+
+def choose_micro_kernel(workload: Workload, device: DeviceInfo, switch: MicroKernelSwitch) -> tuple[MicroKernel, str]:
+    """What multiplies the tiles, and why.
+
+    Args:
+        workload: Of prefill or decode.
+        device: Where the kernel runs.
+        switch: The user's; ``auto`` is the rule, and anything else is done.
+
+    Raises:
+        InvalidInputError: The switch holds another word.
+    """
+    if switch not in get_args(MicroKernelSwitch):
+        raise InvalidInputError(f"micro_kernel is {switch!r}, it must be 'auto', 'fma' or 'dpas'.")
+    if switch == "dpas" and not device.xmx_subgroup:
+        return "dpas", "asked for where there is no XMX: sub-group broadcasts stand in for dpas, slow, for tests alone"
+    if switch != "auto":
+        return switch, "asked for"
+    if not device.xmx_subgroup:
+        return "fma", "no XMX of a kind that ov-moe knows"
+    if workload.activations == "f32":
+        return "fma", "activations are f32, and XMX takes f16"
+    # Every weight format of Qwen3 and GPT-OSS becomes f16 in registers; in decode XMX frees the vector units for that.
+    return "dpas", f"XMX with sub-groups of {device.xmx_subgroup} and f16 activations"
 
 
 def choose_model_config(prefill: Workload, decode: Workload, device: DeviceInfo, switches: Switches) -> ModelConfig:
@@ -94,4 +137,10 @@ def choose_model_config(prefill: Workload, decode: Workload, device: DeviceInfo,
         InvalidInputError: A switch holds another word, or there are no groups.
     """
     many = choose_config(switches.balance, prefill.experts, device.compute_units, switches.fetch, switches.groups)
-    return ModelConfig(many, decode_config(many.groups))
+    few = decode_config(many.groups)
+    kind, why = choose_micro_kernel(prefill, device, switches.micro_kernel)
+    if kind == "dpas":
+        many = dpas_config(many, device.xmx_subgroup or 8, not device.xmx_subgroup)
+    if choose_micro_kernel(decode, device, switches.micro_kernel)[0] == "dpas":
+        few = dpas_config(few, device.xmx_subgroup or 8, not device.xmx_subgroup)
+    return ModelConfig(many, few, why)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.stages import Stage
 from ov_moe.spec import Fetch, MicroKernel, Schedule
 
+STANDARD = ("-cl-std=CL2.0",)
 FMA_LANES = 16
 DPAS_ROWS = 8
 DPAS_SUBGROUP_ROWS = 32
@@ -28,7 +29,8 @@ class KernelConfig:
         tile_n: Columns of a task (GateUp: half of them gate, half up).
         tile_k: Elements of K that stand in local memory at a time.
         local_size: Work-items of a group.
-        micro_kernel: What multiplies the tiles: ``fma`` (any device) or ``dpas`` (Intel XMX, f16 buffers).
+        micro_kernel: What multiplies the tiles: ``fma`` (any device) or ``dpas`` (Intel XMX). A kernel that is built
+            for f32 buffers takes ``fma`` in any case, in these tiles.
         subgroup: Work-items of a sub-group of ``dpas``: 8 on Arc, 16 on Ponte Vecchio and from Xe2 on.
         subgroup_rows: Rows that a sub-group of ``dpas`` owns: turning integers into f16 pays from 32 on.
         emulation: Whether the dpas instruction is computed by sub-group broadcasts, for devices without XMX.
@@ -51,8 +53,7 @@ class KernelConfig:
             raise InvalidInputError(f"A pool of {self.groups} work-groups cannot run: ask for at least 1.")
         if self.micro_kernel == "dpas":
             self._check_dpas()
-        else:
-            self._check_fma()
+        self._check_fma()
 
     def _check_dpas(self) -> None:
         if self.subgroup not in (8, 16):
@@ -95,17 +96,18 @@ class KernelConfig:
         }
 
     def compiler_options(self) -> tuple[str, ...]:
-        """Options of the OpenCL compiler."""
-        large = self.micro_kernel == "dpas" and self.subgroup_rows >= DPAS_SUBGROUP_ROWS
-        return ("-cl-std=CL2.0", LARGE_REGISTERS) if large else ("-cl-std=CL2.0",)
+        """Options of the OpenCL compiler for stages that have a micro-kernel."""
+        large = self.micro_kernel == "dpas" and not self.emulation and self.subgroup_rows >= DPAS_SUBGROUP_ROWS
+        return (*STANDARD, LARGE_REGISTERS) if large else STANDARD
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The configurations of a model's kernels: for many tokens, and for few."""
+    """The configurations of a model's kernels: for many tokens, and for few; ``why`` they have their micro-kernel."""
 
     prefill: KernelConfig
     decode: KernelConfig
+    why: str = field(default="", compare=False, repr=False)
 
     def of(self, stage: Stage) -> KernelConfig:
         """The configuration that a stage is built with."""

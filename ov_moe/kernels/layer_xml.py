@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ov_moe.kernels.compose import read_source, source_hash
-from ov_moe.kernels.config import KernelConfig, ModelConfig
+from ov_moe.kernels.config import STANDARD, KernelConfig, ModelConfig
 from ov_moe.kernels.geometry import WorkSize
 from ov_moe.kernels.stages import STAGES, Stage
 
@@ -40,7 +40,8 @@ def layer_element(stage: Stage, config: KernelConfig, size: WorkSize) -> Element
         "Tensor",
         {"arg-index": str(stage.inputs), "type": "output", "port-index": "0", "format": "BFYX"},
     )
-    ElementTree.SubElement(layer, "CompilerOptions", options=" ".join(config.compiler_options()))
+    options = config.compiler_options() if stage.multiplies else STANDARD
+    ElementTree.SubElement(layer, "CompilerOptions", options=" ".join(options))
     ElementTree.SubElement(
         layer,
         "WorkSizes",

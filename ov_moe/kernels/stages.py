@@ -27,6 +27,11 @@ class Stage:
     defines: tuple[tuple[str, str], ...] = ()
     decode: bool = False
 
+    @property
+    def multiplies(self) -> bool:
+        """Whether there is a micro-kernel in it."""
+        return "GEMM_K" in dict(self.defines)
+
     def runs(self, other: Stage) -> bool:
         """Whether both are the same step of a block, for few tokens or many."""
         return self.entry == other.entry

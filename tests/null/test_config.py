@@ -36,6 +36,7 @@ def test_every_variable_overrides_its_option() -> None:
         "OV_MOE_FEW_TOKENS": "8",
         "OV_MOE_FETCH": "stride",
         "OV_MOE_GROUPS": "5",
+        "OV_MOE_MICRO_KERNEL": "dpas",
         "OV_MOE_EVALUATE": "numpy",
         "OV_MOE_VIRTUAL_GPU": "1",
         "OV_MOE_CACHE": "/cache",
@@ -43,7 +44,7 @@ def test_every_variable_overrides_its_option() -> None:
         "OV_MOE_VGPU_FAST_BUILD": "0",
         "OV_MOE_VGPU_HOLD_SECONDS": "10",
     }
-    expected = Config("on", 77, 8, "stride", 5, "numpy", True, Path("/cache"), "", False, 10)
+    expected = Config("on", 77, 8, "stride", 5, "dpas", "numpy", True, Path("/cache"), "", False, 10)
     assert Config.from_environment(environment) == expected
     assert {option.variable for option in expected.options(environment) if option.changed} == set(environment)
     assert len(environment) == len(fields(Config))
@@ -67,6 +68,11 @@ def test_an_empty_variable_leaves_the_default() -> None:
         ("OV_MOE_BALANCE", "yes", "OV_MOE_BALANCE: balance is 'yes', it must be 'auto', 'on' or 'off'."),
         ("OV_MOE_FETCH", "random", "OV_MOE_FETCH: fetch is 'random', it must be 'ticket' or 'stride'."),
         ("OV_MOE_EVALUATE", "gpu", "OV_MOE_EVALUATE: evaluate is 'gpu', it must be 'auto', 'opencl' or 'numpy'."),
+        (
+            "OV_MOE_MICRO_KERNEL",
+            "mma",
+            "OV_MOE_MICRO_KERNEL: micro_kernel is 'mma', it must be 'auto', 'fma' or 'dpas'.",
+        ),
         ("OV_MOE_MAX_TOKENS", "many", "OV_MOE_MAX_TOKENS is 'many', it must be a whole number."),
         ("OV_MOE_MAX_TOKENS", "0", "max_tokens is 0, it must be a whole number from 1 to 65536."),
         ("OV_MOE_GROUPS", "0", "OV_MOE_GROUPS: groups is 0, it must be a whole number from 1 to 1048576."),
