@@ -1,102 +1,179 @@
-// Route: ids [MAX_TOKENS, TOP_K] -> plan. One work-group; every loop strides, so that any EXPERTS and any
-// number of tokens work. Rows keep the order of their pairs within an expert: the plan is deterministic.
+// Route: ids [MAX_TOKENS, TOP_K] -> plan. Every loop strides: any EXPERTS, number of tokens and number of groups work. Rows keep the order of their pairs within an expert: the plan is deterministic.
+//
+// Each group counts all pairs and places a share of them: no group waits for another. On an H200 65,536 pairs took
+// one group of 1024 82 us, and 16 of them 20. A share is cut into SEGMENTS
+// runs, one for each 32 work-items ("lanes"), whose pairs of every expert are counted in local memory; scans over
+// (expert, segment) then say where its first row of an expert goes. In the second walk the lanes of a segment place
+// 32 pairs at a time: each sets its bit in the expert's mask, and the bits below its own are its rank.
+// Experts are taken WINDOW at a time; there is one window unless they exceed local memory.
 
-// Exclusive prefix sum over the group; *total receives the sum. scratch holds LOCAL_SIZE ints.
-inline int scan_exclusive(int value, local int *scratch, int *total)
+#define SEGMENTS (LOCAL_SIZE / 32)
+
+#ifndef ROUTE_WINDOW // experts of a window
+#define ROUTE_WINDOW (5600 / (SEGMENTS + 1)) // 45 KiB of local memory
+#endif
+#define WINDOW (EXPERTS < ROUTE_WINDOW ? EXPERTS : ROUTE_WINDOW)
+
+// Turns of 32 pairs whose ids are read together: a walk waits for memory once in so many.
+#define AHEAD 8
+
+// The ids of pairs pair, pair + step, ...; ID_ABSENT from end on.
+inline void read_ids(int batch[AHEAD], const global INPUT0_TYPE *ids, int pair, int step, int end)
+{
+#pragma unroll
+    for (int i = 0; i < AHEAD; ++i) {
+        const int p = pair + step * i;
+        batch[i] = p < end ? ids[AT(INPUT0, p / TOP_K, p % TOP_K)] : ID_ABSENT;
+    }
+}
+
+#define SCANNED (LOCAL_SIZE < WINDOW ? LOCAL_SIZE : WINDOW) // experts of one scan
+
+// Exclusive prefix sums over the group of both components; *total receives the sums. scratch holds 2 * SCANNED.
+inline int2 scan_exclusive(int2 value, local int2 *scratch, int2 *total)
 {
     const int lid = get_local_id(0);
-    scratch[lid] = value;
+    int2 sum = value;
+    int from = 0;
+    if (lid < SCANNED)
+        scratch[lid] = sum;
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int reach = 1; reach < LOCAL_SIZE; reach <<= 1) {
-        const int left = lid >= reach ? scratch[lid - reach] : 0;
-        barrier(CLK_LOCAL_MEM_FENCE);
-        scratch[lid] += left;
+    for (int reach = 1; reach < SCANNED; reach <<= 1) {
+        if (lid >= reach && lid < SCANNED)
+            sum += scratch[from + lid - reach];
+        from = SCANNED - from; // two buffers: one barrier a step
+        if (lid < SCANNED)
+            scratch[from + lid] = sum;
         barrier(CLK_LOCAL_MEM_FENCE);
     }
-    const int inclusive = scratch[lid];
-    *total = scratch[LOCAL_SIZE - 1];
+    *total = scratch[from + SCANNED - 1];
     barrier(CLK_LOCAL_MEM_FENCE);
-    return inclusive - value;
+    return sum - value;
 }
 
 __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1)))
 kernel void ov_moe_route(const global INPUT0_TYPE *ids, global int *plan)
 {
-    const int lid = get_local_id(0);
-    local int scratch[LOCAL_SIZE];
+    const int lid = get_local_id(0), segment = lid / 32, lane = lid % 32;
+    local int2 scratch[2 * SCANNED];
+    local int next[SEGMENTS * WINDOW];   // rows of (segment, expert), then its next free row
+    local uint mask[SEGMENTS * WINDOW];  // lanes of the segment that hold the expert
+    local int earlier[WINDOW], later[WINDOW]; // rows of the expert in the shares of other groups
     local int last_pair;
 
-    // 1. Where the tokens end, and how many rows each expert gets.
+    // Runs are multiples of 32 pairs.
+    const int run = CEIL_DIV(MAX_ROWS, 32 * SEGMENTS * (int)get_num_groups(0)) * 32, share = run * SEGMENTS;
+    const int share_begin = get_group_id(0) * share, begin = share_begin + segment * run;
+    const int end = min(begin + run, MAX_ROWS);
     if (lid == 0)
         last_pair = -1;
-    for (int e = lid; e < EXPERTS; e += LOCAL_SIZE)
-        plan[PLAN_ROW_OFFSET + 1 + e] = 0;
-    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    int last = -1;
-    for (int pair = lid; pair < MAX_ROWS; pair += LOCAL_SIZE) {
-        const int id = ids[AT(INPUT0, pair / TOP_K, pair % TOP_K)];
-        if (id != ID_ABSENT)
-            last = pair;
-        if (id >= 0 && id < EXPERTS)
-            atomic_inc((volatile global int *)plan + PLAN_ROW_OFFSET + 1 + id);
-    }
-    atomic_max(&last_pair, last);
-    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    const int tokens = (last_pair + TOP_K) / TOP_K; // last_pair may be -1
 
-    // 2. Exclusive scans over rows and row tiles. Until step 3 ends, PLAN_ROW_OFFSET[1 + e] is the next free
-    //    row of expert e: it starts at the expert's first row and ends at the next expert's.
-    int rows_before = 0, tiles_before = 0;
-    for (int base = 0; base < EXPERTS; base += LOCAL_SIZE) {
-        const int e = base + lid;
-        const int count = e < EXPERTS ? plan[PLAN_ROW_OFFSET + 1 + e] : 0;
-        int rows, tiles;
-        const int row = rows_before + scan_exclusive(count, scratch, &rows);
-        const int tile = tiles_before + scan_exclusive(CEIL_DIV(count, TILE_M), scratch, &tiles);
-        if (e < EXPERTS) {
-            plan[PLAN_ROW_OFFSET + 1 + e] = row;
-            plan[PLAN_TILE_OFFSET + e] = tile;
+    int2 before = 0; // rows and row tiles of the experts of earlier windows
+    int tokens = 0;
+    for (int first = 0; first < EXPERTS; first += WINDOW) {
+        const int experts = min(WINDOW, EXPERTS - first);
+        for (int i = lid; i < SEGMENTS * WINDOW; i += LOCAL_SIZE)
+            next[i] = 0, mask[i] = 0;
+        for (int i = lid; i < WINDOW; i += LOCAL_SIZE)
+            earlier[i] = 0, later[i] = 0;
+        barrier(CLK_LOCAL_MEM_FENCE);
+
+        // 1. Where the tokens end, and how many rows of each expert stand in each segment.
+        int last = -1;
+        for (int turn = begin; turn < end; turn += 32 * AHEAD) {
+            int batch[AHEAD];
+            read_ids(batch, ids, turn + lane, 32, end);
+#pragma unroll
+            for (int i = 0; i < AHEAD; ++i) {
+                if (batch[i] != ID_ABSENT)
+                    last = turn + i * 32 + lane;
+                if (batch[i] >= first && batch[i] < first + experts)
+                    atomic_inc(&next[segment * WINDOW + batch[i] - first]);
+            }
         }
-        rows_before += rows;
-        tiles_before += tiles;
+        if (get_num_groups(0) > 1)
+            for (int turn = lid; turn < MAX_ROWS; turn += LOCAL_SIZE * AHEAD) {
+                int batch[AHEAD];
+                read_ids(batch, ids, turn, LOCAL_SIZE, MAX_ROWS);
+#pragma unroll
+                for (int i = 0; i < AHEAD; ++i) {
+                    const int pair = turn + i * LOCAL_SIZE, place = pair - share_begin;
+                    if (batch[i] != ID_ABSENT)
+                        last = max(last, pair);
+                    if (batch[i] >= first && batch[i] < first + experts && (place < 0 || place >= share))
+                        atomic_inc((place < 0 ? earlier : later) + batch[i] - first);
+                }
+            }
+        if (first == 0 && last >= 0)
+            atomic_max(&last_pair, last);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        tokens = (last_pair + TOP_K) / TOP_K; // last_pair may be -1
+
+        // 2. Scans over rows and row tiles of the experts, then over the segments of each.
+        for (int base = 0; base < experts; base += SCANNED) {
+            const int e = lid < SCANNED ? base + lid : experts;
+            int count = 0;
+            if (e < experts) {
+                count = earlier[e] + later[e];
+                for (int s = 0; s < SEGMENTS; ++s)
+                    count += next[s * WINDOW + e];
+            }
+            int2 total;
+            const int2 place = before + scan_exclusive((int2)(count, CEIL_DIV(count, TILE_M)), scratch, &total);
+            if (e < experts) {
+                if (get_group_id(0) == 0) {
+                    plan[PLAN_ROW_OFFSET + first + e] = place.x;
+                    plan[PLAN_TILE_OFFSET + first + e] = place.y;
+                }
+                int row = place.x + earlier[e];
+                for (int s = 0; s < SEGMENTS; ++s) {
+                    const int rows = next[s * WINDOW + e];
+                    next[s * WINDOW + e] = row;
+                    row += rows;
+                }
+            }
+            before += total;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+
+        // 3. Rows, 32 pairs of each segment at a time. All segments take as many turns: barriers are the group's.
+        const int pairs = tokens * TOP_K, turns = min(run, max(pairs - share_begin, 0));
+        for (int turn = 0; turn < turns; turn += 32 * AHEAD) {
+            int batch[AHEAD];
+            read_ids(batch, ids, begin + turn + lane, 32, end);
+#pragma unroll
+            for (int i = 0; i < AHEAD; ++i)
+                if (turn + 32 * i < turns) {
+                    const int pair = begin + turn + 32 * i + lane, id = batch[i];
+                    const bool live = pair < end && pair < pairs, here = live && id >= first && id < first + experts;
+                    const int entry = segment * WINDOW + (here ? id - first : 0);
+                    if (here)
+                        atomic_or(&mask[entry], 1u << lane);
+                    barrier(CLK_LOCAL_MEM_FENCE);
+                    const uint lanes = mask[entry];
+                    const int rank = popcount(lanes & ((1u << lane) - 1)), row = next[entry] + rank;
+                    barrier(CLK_LOCAL_MEM_FENCE);
+                    if (here) {
+                        plan[PLAN_PAIR_OF_ROW + row] = pair;
+                        plan[PLAN_ROW_OF_PAIR + pair] = row;
+                        if (rank == 0) {
+                            next[entry] = row + popcount(lanes);
+                            mask[entry] = 0;
+                        }
+                    } else if (live && first == 0 && (id < 0 || id >= EXPERTS)) {
+                        plan[PLAN_ROW_OF_PAIR + pair] = id == ID_PADDING || id == ID_ABSENT ? ROW_NONE : ROW_INVALID;
+                    }
+                    barrier(CLK_LOCAL_MEM_FENCE);
+                }
+        }
     }
-    if (lid == 0) {
+    if (get_global_id(0) == 0) {
         plan[PLAN_TOKENS] = tokens;
-        plan[PLAN_LIVE_ROWS] = rows_before;
-        plan[PLAN_TILES] = tiles_before;
+        plan[PLAN_LIVE_ROWS] = before.x;
+        plan[PLAN_TILES] = before.y;
         plan[PLAN_TICKET_GATE_UP] = 0;
         plan[PLAN_TICKET_DOWN] = 0;
-        plan[PLAN_ROW_OFFSET] = 0;
-        plan[PLAN_TILE_OFFSET + EXPERTS] = tiles_before;
-    }
-    barrier(CLK_GLOBAL_MEM_FENCE);
-
-    // 3. Rows, LOCAL_SIZE pairs at a time: a pair's rank among the equal ids before it in its batch.
-    for (int base = 0; base < tokens * TOP_K; base += LOCAL_SIZE) {
-        const int pair = base + lid;
-        const bool live = pair < tokens * TOP_K;
-        const int id = live ? ids[AT(INPUT0, pair / TOP_K, pair % TOP_K)] : ID_ABSENT;
-        const bool routed = id >= 0 && id < EXPERTS;
-        scratch[lid] = routed ? id : -1;
-        barrier(CLK_LOCAL_MEM_FENCE);
-        int row = 0;
-        bool last_of_expert = true;
-        if (routed) {
-            row = plan[PLAN_ROW_OFFSET + 1 + id];
-            for (int other = 0; other < lid; ++other)
-                row += scratch[other] == id;
-            for (int other = lid + 1; other < LOCAL_SIZE; ++other)
-                last_of_expert = last_of_expert && scratch[other] != id;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-        if (routed) {
-            plan[PLAN_PAIR_OF_ROW + row] = pair;
-            plan[PLAN_ROW_OF_PAIR + pair] = row;
-            if (last_of_expert)
-                plan[PLAN_ROW_OFFSET + 1 + id] = row + 1;
-        } else if (live) {
-            plan[PLAN_ROW_OF_PAIR + pair] = id == ID_PADDING || id == ID_ABSENT ? ROW_NONE : ROW_INVALID;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
+        plan[PLAN_ROW_OFFSET + EXPERTS] = before.x;
+        plan[PLAN_TILE_OFFSET + EXPERTS] = before.y;
     }
 }

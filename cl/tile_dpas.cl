@@ -221,10 +221,12 @@ inline void gather_rows(local uint *x_tile, const global INPUT0_TYPE *x, const l
     }
 }
 
-// ---- The interface of a micro-kernel; the stage defines PARTS (matrices that share x), GEMM_K, LOAD_PART_0 and
-// LOAD_PART_1 (calls of what DEFINE_TILE_WEIGHTS made, behind these arguments), and STORE.
+// ---- The interface of a micro-kernel: see gemm.cl
 #define TILE_ATTRIBUTES __attribute__((intel_reqd_sub_group_size(SUBGROUP)))
-#define TILE_LOCAL local uint tile_x[2 * X_WORDS] __attribute__((aligned(64)))
+#define TILE_LOCAL                                            \
+    local uint tile_x[2 * X_WORDS] __attribute__((aligned(64))); \
+    local ulong source[TILE_M]
+#define TILE_SOURCE(r) source[r]
 #define TILE_SUMS(acc) float8 acc[FRAGS_N][FRAGS_M]
 
 #define DPAS_M ((int)get_sub_group_id() / SUBGROUPS_N)
@@ -234,7 +236,7 @@ inline void gather_rows(local uint *x_tile, const global INPUT0_TYPE *x, const l
 
 // acc = x rows of the task * weights. All work-items of the group take part; source is written before, and may be
 // overwritten after.
-#define TILE_MULTIPLY(acc, x, source, task)                                                                          \
+#define TILE_MULTIPLY(acc, x, task)                                                                                  \
     {                                                                                                                \
         /* the same for all lanes, and the compiler is told: dpas has no mask */                                     \
         const int live = sub_group_broadcast(CEIL_DIV((task).rows - FRAG * DPAS_M, FRAG * SUBGROUPS_M), 0);          \

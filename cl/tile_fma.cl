@@ -52,7 +52,7 @@
         }                                                                                                           \
     }
 
-// ---- The interface of a micro-kernel: see gate_up.cl
+// ---- The interface of a micro-kernel: see gemm.cl
 // Left alone, Intel's compiler takes 8 work-items a thread for GateUp, and 1.4 times the instructions for each.
 #ifdef cl_intel_required_subgroup_size
 #define TILE_ATTRIBUTES __attribute__((intel_reqd_sub_group_size(16)))
@@ -61,15 +61,17 @@
 #endif
 #define TILE_LOCAL                         \
     local float tile_x[TILE_M * X_STRIDE]; \
+    local ulong source[TILE_M];            \
     local float tile_w[PARTS][TILE_K * (TILE_N / PARTS)]
+#define TILE_SOURCE(r) source[r]
 #define TILE_SUMS(acc) float acc[PARTS][FMA_ROWS][FMA_COLUMNS] = {{{0}}}
 
-#define TILE_MULTIPLY(acc, x, source, task)                                                             \
+#define TILE_MULTIPLY(acc, x, task)                                                                     \
     for (int k0 = 0; k0 < GEMM_K; k0 += TILE_K) {                                                       \
         for (int i = get_local_id(0); i < TILE_M * TILE_K; i += LOCAL_SIZE) {                           \
             const int r = i / TILE_K, k = k0 + i % TILE_K;                                              \
             tile_x[r * X_STRIDE + i % TILE_K] =                                                         \
-                r < (task).rows && k < GEMM_K ? (float)(x)[(source)[r] + k * INPUT0_PITCHES[1]] : 0.0f; \
+                r < (task).rows && k < GEMM_K ? (float)(x)[source[r] + k * INPUT0_PITCHES[1]] : 0.0f; \
         }                                                                                               \
         LOAD_PART_0(tile_w[0], 0, k0);                                                                  \
         if (PARTS == 2)                                                                                 \

@@ -9,6 +9,7 @@ from importlib import resources
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.config import KernelConfig, ModelConfig
+from ov_moe.kernels.geometry import local_size
 from ov_moe.kernels.stages import STAGES, Stage
 
 # What the GPU plugin calls the element types that a custom layer may have.
@@ -44,6 +45,11 @@ def source_hash(config: KernelConfig | ModelConfig) -> str:
         digest.update(repr(stage).encode())
         digest.update(stage_source(stage).encode())
     return digest.hexdigest()[:16]
+
+
+def defines(stage: Stage, config: KernelConfig) -> list[tuple[str, str]]:
+    """The definitions that a stage gets beside its operation's attributes and its buffers."""
+    return [*config.defines().items(), ("LOCAL_SIZE", str(local_size(stage, config))), *stage.defines]
 
 
 def buffer_defines(name: str, shape: Sequence[int], dtype: str) -> list[str]:
@@ -83,7 +89,7 @@ def program(
     """
     lines = ["#pragma OPENCL EXTENSION cl_khr_fp16 : enable"]
     lines += [f"#define {name.upper()} {attributes[name]}" for name in stage.attributes]
-    lines += [f"#define {name} {value}" for name, value in (*config.defines().items(), *stage.defines)]
+    lines += [f"#define {name} {value}" for name, value in defines(stage, config)]
     for index, (shape, dtype) in enumerate(inputs):
         lines += buffer_defines(f"INPUT{index}", shape, dtype)
     lines += buffer_defines("OUTPUT0", *output)

@@ -28,9 +28,10 @@ class KernelConfig:
         tile_m: Rows of a task.
         tile_n: Columns of a task (GateUp: half of them gate, half up).
         tile_k: Elements of K that stand in local memory at a time.
-        local_size: Work-items of a group.
-        micro_kernel: What multiplies the tiles: ``fma`` (any device) or ``dpas`` (Intel XMX). A kernel that is built
-            for f32 buffers takes ``fma`` in any case, in these tiles.
+        local_size: Work-items of a group of a GEMM.
+        route_size: Work-items of a group of Route, a multiple of 32; 256 is the most that every Intel GPU has.
+        micro_kernel: What multiplies the tiles: ``fma`` (any device), ``dpas`` (Intel XMX) or ``mma`` (NVIDIA tensor
+            cores). A kernel that is built for f32 buffers takes ``fma`` in any case, in these tiles.
         subgroup: Work-items of a sub-group of ``dpas``: 8 on Arc, 16 on Ponte Vecchio and from Xe2 on.
         subgroup_rows: Rows that a sub-group of ``dpas`` owns: turning integers into f16 pays from 32 on.
         emulation: Whether the dpas instruction is computed by sub-group broadcasts, for devices without XMX.
@@ -43,6 +44,7 @@ class KernelConfig:
     tile_n: int = 64
     tile_k: int = 32
     local_size: int = 128
+    route_size: int = 256
     micro_kernel: MicroKernel = "fma"
     subgroup: int = 8
     subgroup_rows: int = 32
@@ -51,6 +53,8 @@ class KernelConfig:
     def __post_init__(self) -> None:
         if self.groups < 1:
             raise InvalidInputError(f"A pool of {self.groups} work-groups cannot run: ask for at least 1.")
+        if self.route_size < 32 or self.route_size % 32:
+            raise InvalidInputError(f"route_size is {self.route_size}, it must be a positive multiple of 32.")
         if self.micro_kernel == "dpas":
             self._check_dpas()
         self._check_fma()
@@ -87,7 +91,6 @@ class KernelConfig:
             "TILE_M": str(self.tile_m),
             "TILE_N": str(self.tile_n),
             "TILE_K": str(self.tile_k),
-            "LOCAL_SIZE": str(self.local_size),
             "SCHEDULE": "grid" if self.schedule == "grid" else self.fetch,
             "MICRO_KERNEL": self.micro_kernel,
             "SUBGROUP": str(self.subgroup),

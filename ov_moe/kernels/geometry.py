@@ -8,6 +8,15 @@ from dataclasses import dataclass
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 
+# Each group of Route counts all pairs and places a share: a second one pays from 8192 pairs on (H200).
+ROUTE_PAIRS = 4096
+ROUTE_GROUPS = 16
+# Combine: work-items of a group, columns of a work-item where d is f16, and groups that fill the largest device (132
+# multiprocessors of 2048 work-items). Its loop strides.
+COMBINE_SIZE = 256
+COMBINE_COLUMNS = 8
+COMBINE_GROUPS = 1056
+
 
 @dataclass(frozen=True)
 class WorkSize:
@@ -32,18 +41,26 @@ class WorkSize:
         return WorkSize((max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2])), self.local_size)
 
 
+def local_size(stage: Stage, config: KernelConfig) -> int:
+    """Work-items of a group."""
+    if stage.runs(ROUTE):
+        return config.route_size
+    return COMBINE_SIZE if stage.runs(COMBINE) else config.local_size
+
+
 def work_size(stage: Stage, config: KernelConfig, block: Mapping[str, int]) -> WorkSize:
-    """The work size of a stage for a block with ``experts``, ``max_tokens`` and, for GEMMs, its sizes.
+    """The work size of a stage for a block with ``experts``, ``max_tokens`` and the sizes that the stage knows.
 
     The grid is (N blocks, row tiles of max_tokens rows, experts), as upstream's.
     """
+    size = local_size(stage, config)
     if stage.runs(ROUTE):
-        groups = (1, 1, 1)
-    elif stage.runs(COMBINE):
-        groups = (min(block["max_tokens"], config.groups), 1, 1)
-    elif config.schedule == "pool":
-        groups = (config.groups, 1, 1)
-    else:
-        columns = block["hidden"] if stage.runs(DOWN) else 2 * block["intermediate"]
-        groups = (-(-columns // config.tile_n), -(-block["max_tokens"] // config.tile_m), block["experts"])
-    return WorkSize(groups, config.local_size)
+        pairs = block["max_tokens"] * block["top_k"]
+        return WorkSize((min(max(pairs // ROUTE_PAIRS, 1), ROUTE_GROUPS), 1, 1), size)
+    if stage.runs(COMBINE):
+        items = block["max_tokens"] * -(-block["hidden"] // COMBINE_COLUMNS)
+        return WorkSize((min(-(-items // size), COMBINE_GROUPS), 1, 1), size)
+    if config.schedule == "pool":
+        return WorkSize((config.groups, 1, 1), size)
+    columns = block["hidden"] if stage.runs(DOWN) else 2 * block["intermediate"]
+    return WorkSize((-(-columns // config.tile_n), -(-block["max_tokens"] // config.tile_m), block["experts"]), size)

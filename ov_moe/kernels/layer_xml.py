@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ov_moe.kernels.compose import read_source, source_hash
+from ov_moe.kernels.compose import defines, read_source, source_hash
 from ov_moe.kernels.config import STANDARD, KernelConfig, ModelConfig
 from ov_moe.kernels.geometry import WorkSize
 from ov_moe.kernels.stages import STAGES, Stage
@@ -26,7 +26,7 @@ def layer_element(stage: Stage, config: KernelConfig, size: WorkSize) -> Element
         ElementTree.SubElement(kernel, "Source", filename=name)
     for name in stage.attributes:
         ElementTree.SubElement(kernel, "Define", name=name.upper(), param=name, type="string")
-    for name, value in (*config.defines().items(), *stage.defines):
+    for name, value in defines(stage, config):
         ElementTree.SubElement(kernel, "Define", name=name, default=value)
     buffers = ElementTree.SubElement(layer, "Buffers")
     for port in range(stage.inputs):

@@ -39,11 +39,12 @@ class Stage:
 
 _BLOCK = ("experts", "top_k", "max_tokens")
 _SIZES = (*_BLOCK, "hidden", "intermediate")
-_GEMM = ("common.cl", "schedule.cl", "weights.cl", "tile_fma.cl", "tile_dpas.cl")
+_GEMM = ("common.cl", "schedule.cl", "weights.cl", "gemm.cl", "tile_fma.cl", "tile_dpas.cl")
 _GATE_UP = (*_GEMM, "activation.cl", "gate_up.cl")
-# Matrices that share the rows, and the axis that is summed over: what a micro-kernel knows of its stage.
-_PAIR = (("PARTS", "2"), ("GEMM_K", "HIDDEN"))
-_SINGLE = (("PARTS", "1"), ("GEMM_K", "INTERMEDIATE"))
+# What a micro-kernel knows of its stage: matrices that share the rows, the columns of the result, the axis that is
+# summed over, and the projection whose format the matrices have.
+_PAIR = (("PARTS", "2"), ("GEMM_N", "INTERMEDIATE"), ("GEMM_K", "HIDDEN"), ("WEIGHTS", "GATE"))
+_SINGLE = (("PARTS", "1"), ("GEMM_N", "HIDDEN"), ("GEMM_K", "INTERMEDIATE"), ("WEIGHTS", "DOWN"))
 _ACTIVATION = ("layout", "activation", "beta", "limit", "up_offset")
 
 

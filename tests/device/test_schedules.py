@@ -110,7 +110,7 @@ def test_a_grid_smaller_than_the_problem_is_right(schedule: str, groups: tuple[i
     expected, setting = run(block, config("grid")), config(schedule)
     # The pool is one line of groups.
     pool = WorkSize(groups if schedule == "grid" else (groups[0], 1, 1), setting.local_size)
-    combine = WorkSize((groups[0], 1, 1), setting.local_size)
+    combine = WorkSize((groups[0], 1, 1), COMBINE_SIZE)
     gate_up = block.spec.gate_up_stage.op_type
     found = run(block, setting, {gate_up: pool, "MoEDown": pool, "MoECombine": combine})
     assert_same(found, expected)
