@@ -2,8 +2,6 @@
 // A work-item sums up to 8 neighbouring columns of a token; rows behind the last token are left as they are.
 // Inputs: d, plan, top-k weights.
 
-#define IS_HALF_half 1
-#define IS_HALF_float 0
 #define EIGHTS(NAME) \
     (CAT(NAME, _PITCHES)[1] == 1 && CAT(NAME, _PITCHES)[0] % 8 == 0 && CAT(NAME, _OFFSET) % 8 == 0)
 // f16 moves 16 bytes at a time where every row starts on 16 bytes.

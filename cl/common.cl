@@ -17,6 +17,7 @@
 
 #define MICRO_KERNEL_fma 0
 #define MICRO_KERNEL_dpas 1
+#define MICRO_KERNEL_mma 2
 // Matrix instructions take f16. Whether the rows are f16 is known only here: the plugin's precision hint decides. Where
 // they are not, fma computes in the tiles of the other (KernelConfig checks them for both).
 #define IS_HALF_half 1

@@ -42,11 +42,8 @@ inline float zero_i8(const global char *z, ulong g) { return (float)z[g]; }
 #define scale_some(s, g) ((float)(s)[g])
 #define scale_none(s, g) 1.0f
 // f8e8m0: a power of two from its exponent's byte; 255 is NaN, 0 is 2^-127.
-inline float scale_e8m0(const global uchar *s, ulong g)
-{
-    const uint e = s[g];
-    return e == 255 ? NAN : e == 0 ? 0x1p-127f : as_float(e << 23);
-}
+inline float e8m0(uint e) { return e == 255 ? NAN : e == 0 ? 0x1p-127f : as_float(e << 23); }
+inline float scale_e8m0(const global uchar *s, ulong g) { return e8m0(s[g]); }
 
 // Which row of an expert's matrix holds output n of gate or up: the matrices are apart, or both in one of
 // ROWS = 2 * N rows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from ov_moe.errors import InvalidInputError
@@ -15,6 +16,10 @@ DPAS_SUBGROUP_ROWS = 32
 DPAS_LOAD_K = 32  # elements of K that one load of weights covers
 # 32 rows of a sub-group: with 128 registers, sums and operands need 1 to 4 KiB of memory a thread; with 256, none.
 LARGE_REGISTERS = "-cl-intel-256-GRF-per-thread"
+
+# A fragment's rows and columns, elements of K of one operand load, elements of a 16-byte unit of x, work-items of a warp.
+MMA_ROWS, MMA_COLUMNS, MMA_LOAD_K, MMA_UNIT, MMA_WARP = 16, 8, 32, 8, 32
+MMA_DEFINES = ("WARPS_M", "WARPS_N", "WARPS_K", "STAGES", "PACKED")
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,13 @@ class KernelConfig:
             cores). A kernel that is built for f32 buffers takes ``fma`` in any case, in these tiles.
         subgroup: Work-items of a sub-group of ``dpas``: 8 on Arc, 16 on Ponte Vecchio and from Xe2 on.
         subgroup_rows: Rows that a sub-group of ``dpas`` owns: turning integers into f16 pays from 32 on.
-        emulation: Whether the dpas instruction is computed by sub-group broadcasts, for devices without XMX.
+        warps_m: Warps of ``mma`` along the rows of a tile, each of 32 work-items.
+        warps_n: Along its columns.
+        warps_k: Along K.
+        stages: Depth of the copies of ``mma`` to local memory.
+        unroll: 32s of K in one body of the loop of ``mma``.
+        packed: Whether ``mma`` finds 4-bit weights as ov_moe.kernels.pack lays them out, not as stored.
+        emulation: Whether the matrix instruction is computed by sub-group operations, for devices without it.
     """
 
     schedule: Schedule
@@ -48,6 +59,12 @@ class KernelConfig:
     micro_kernel: MicroKernel = "fma"
     subgroup: int = 8
     subgroup_rows: int = 32
+    warps_m: int = 1
+    warps_n: int = 4
+    warps_k: int = 1
+    stages: int = 3
+    unroll: int = 4
+    packed: bool = False
     emulation: bool = False
 
     def __post_init__(self) -> None:
@@ -57,6 +74,8 @@ class KernelConfig:
             raise InvalidInputError(f"route_size is {self.route_size}, it must be a positive multiple of 32.")
         if self.micro_kernel == "dpas":
             self._check_dpas()
+        if self.micro_kernel == "mma":
+            self._check_mma()
         self._check_fma()
 
     def _check_dpas(self) -> None:
@@ -75,6 +94,26 @@ class KernelConfig:
                 f"and an even number of {self.subgroup} columns for each."
             )
 
+    def _check_mma(self) -> None:
+        warps = (self.warps_m, self.warps_n, self.warps_k)
+        if min(*warps, self.unroll) < 1 or self.stages < 2 or self.local_size != MMA_WARP * math.prod(warps):
+            raise InvalidInputError(
+                f"local_size {self.local_size} must be {MMA_WARP} work-items for each of {' x '.join(map(str, warps))} "
+                f"warps, and stages {self.stages} at least 2."
+            )
+        units = self.tile_k // MMA_UNIT
+        if self.tile_k % (MMA_LOAD_K * self.warps_k) or units & (units - 1) or self.local_size % units:
+            raise InvalidInputError(
+                f"tile_k {self.tile_k} must be a power of two, a multiple of {MMA_LOAD_K} for each of "
+                f"{self.warps_k} warps along K, and {MMA_UNIT} times a divisor of local_size {self.local_size}."
+            )
+        columns, rest = divmod(self.tile_n, MMA_COLUMNS * self.warps_n)
+        if rest or columns < 2 or columns & (columns - 1) or self.tile_m % (MMA_ROWS * self.warps_m):
+            raise InvalidInputError(
+                f"tile_m {self.tile_m} must be a multiple of {MMA_ROWS} rows for each of {self.warps_m} warps, and "
+                f"tile_n {self.tile_n} two, four, eight ... times {MMA_COLUMNS} columns for each of {self.warps_n}."
+            )
+
     def _check_fma(self) -> None:
         if self.local_size % FMA_LANES or self.tile_m % (self.local_size // FMA_LANES):
             raise InvalidInputError(
@@ -87,7 +126,7 @@ class KernelConfig:
 
     def defines(self) -> dict[str, str]:
         """The preprocessor definitions that stand for this configuration."""
-        return {
+        values = {
             "TILE_M": str(self.tile_m),
             "TILE_N": str(self.tile_n),
             "TILE_K": str(self.tile_k),
@@ -97,6 +136,10 @@ class KernelConfig:
             "SUBGROUP_ROWS": str(self.subgroup_rows),
             "DPAS_EMULATION": str(int(self.emulation)),
         }
+        if self.micro_kernel == "mma":
+            values |= {name: str(int(getattr(self, name.lower()))) for name in MMA_DEFINES}
+            values |= {"MMA_EMULATION": str(int(self.emulation)), "UNROLL_SUBS": str(self.unroll)}
+        return values
 
     def compiler_options(self) -> tuple[str, ...]:
         """Options of the OpenCL compiler for stages that have a micro-kernel."""

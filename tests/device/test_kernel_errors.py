@@ -16,7 +16,7 @@ from kernel_cases import config
 from ov_moe.devices import opencl
 from ov_moe.devices.opencl import OpenCLDevice, default_device
 from ov_moe.errors import DeviceError
-from ov_moe.kernels.geometry import WorkSize
+from ov_moe.kernels.geometry import COMBINE_SIZE, WorkSize
 from ov_moe.kernels.stages import COMBINE, ROUTE
 
 
@@ -46,7 +46,7 @@ def test_a_kernel_that_does_not_build_is_named(rng: np.random.Generator) -> None
     inputs = [np.zeros((120, 34), np.float32), np.zeros((block.spec.plan_layout.size, 1), np.int32), block.weights]
     with pytest.raises(DeviceError, match=r"(?s)ov_moe_combine does not build on .*no_number"):
         default_device().run(
-            COMBINE, config("grid"), attributes, inputs, np.zeros((40, 34), np.float32), WorkSize((1, 1, 1), 128)
+            COMBINE, config("grid"), attributes, inputs, np.zeros((40, 34), np.float32), WorkSize((1, 1, 1), COMBINE_SIZE)
         )
 
 

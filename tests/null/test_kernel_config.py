@@ -9,8 +9,9 @@ from kernel_cases import config
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.block import BlockSpec, projection_attributes
 from ov_moe.kernels.choose import AUTO_BALANCE_EXPERTS, choose_config, choose_schedule
+from ov_moe.kernels.compose import defines
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.kernels.geometry import WorkSize, work_size
+from ov_moe.kernels.geometry import WorkSize, local_size, work_size
 from ov_moe.kernels.plan import HEADER, PlanLayout
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE, STAGES
 from ov_moe.spec import ProjectionSpec
@@ -83,7 +84,6 @@ def test_definitions_say_all_that_the_kernels_are_built_with() -> None:
         "TILE_M": "16",
         "TILE_N": "32",
         "TILE_K": "8",
-        "LOCAL_SIZE": "64",
         "SCHEDULE": "stride",
         "MICRO_KERNEL": "fma",
         "SUBGROUP": "8",
@@ -110,11 +110,27 @@ def test_pool_is_its_groups_whatever_the_block(schedule: str, changed: dict[str,
         assert work_size(stage, config(schedule, 11), {**SIZES, **changed}).groups == (11, 1, 1)
 
 
-def test_route_is_one_group_and_combine_one_a_token_at_most() -> None:
+def test_route_has_a_group_for_4096_pairs_and_combine_a_work_item_for_8_columns() -> None:
     for schedule in ("grid", "ticket"):
-        assert work_size(ROUTE, config(schedule, 11), SIZES).groups == (1, 1, 1)
-        assert work_size(COMBINE, config(schedule, 11), SIZES).groups == (11, 1, 1)
-        assert work_size(COMBINE, config(schedule, 500), SIZES).groups == (100, 1, 1)
+        setting = config(schedule, 11)
+        for tokens, groups in ((1, 1), (100, 1), (2000, 1), (2049, 2), (16384, 16), (65536, 16)):
+            route = work_size(ROUTE, setting, {**SIZES, "max_tokens": tokens, "top_k": 4})
+            assert route == WorkSize((groups, 1, 1), 256), tokens
+        assert work_size(COMBINE, setting, SIZES) == WorkSize((-(-100 * -(-SIZES["hidden"] // 8) // 256), 1, 1), 256)
+        assert work_size(COMBINE, setting, {**SIZES, "max_tokens": 65536}).groups == (1056, 1, 1)
+
+
+def test_local_size_is_the_stages_own() -> None:
+    setting = config("grid", local_size=64, route_size=512)
+    assert [local_size(stage, setting) for stage in (ROUTE, GATE_UP, DOWN, COMBINE)] == [512, 64, 64, 256]
+    for stage in (ROUTE, GATE_UP, DOWN, COMBINE):
+        assert dict(defines(stage, setting))["LOCAL_SIZE"] == str(local_size(stage, setting))
+
+
+@pytest.mark.parametrize("size", [0, -32, 16, 48])
+def test_route_takes_work_items_by_32(size: int) -> None:
+    with pytest.raises(InvalidInputError, match=f"route_size is {size}"):
+        config("grid", route_size=size)
 
 
 def test_work_sizes_count_items_and_groups() -> None:
