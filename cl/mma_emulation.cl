@@ -5,6 +5,8 @@
 
 #define MMA_ATTRIBUTES __attribute__((intel_reqd_sub_group_size(32)))
 #define UNROLL // a hundred copies of what follows take a CPU's compiler minutes
+#define UNROLL_NOT
+#define UNROLL_BY_SUBS
 #define PTX inline
 
 typedef local uchar *address_t;

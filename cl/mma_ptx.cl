@@ -6,6 +6,10 @@
 
 #define MMA_ATTRIBUTES
 #define UNROLL _Pragma("unroll")
+#define UNROLL_NOT _Pragma("unroll 1")
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+#define UNROLL_BY_SUBS _Pragma(TEXT(unroll UNROLL_SUBS))
 #define PTX inline __attribute__((always_inline))
 
 // A place in local memory, in bytes.

@@ -11,7 +11,7 @@
 //   and a run of up take turns.
 // - M: fragment i of warp m owns rows 16 (i WARPS_M + m): a tile with few rows keeps all warps equally busy.
 //
-// Needs K a multiple of 32, N of 8, groups of 8 at least, buffers aligned to 16 bytes and dense, fewer than 2^32 elements
+// Needs K a multiple of 32, N of 8, groups of 32, buffers aligned to 16 bytes and dense, fewer than 2^32 elements
 // of x: ov_moe/kernels/mma.py refuses the rest. A row's arithmetic depends on nothing but the row.
 
 #if MICRO_KERNEL_ID == MICRO_KERNEL_mma
@@ -38,12 +38,8 @@
 #define SCALE_K 128
 #elif W_GROUP % 64 == 0
 #define SCALE_K 64
-#elif W_GROUP % 32 == 0
-#define SCALE_K 32
-#elif W_GROUP % 16 == 0
-#define SCALE_K 16
 #else
-#define SCALE_K 8
+#define SCALE_K 32
 #endif
 #define SCALES_K (W_GROUP ? TILE_K / SCALE_K : 0)
 #define GROUPS_K (W_GROUP ? GEMM_K / (W_GROUP ? W_GROUP : 1) : 1)
@@ -176,7 +172,7 @@ PTX void multiply(float4 acc[FRAGS_M][FRAGS_N], const local uint4 *stages, const
     const address_t x_tile = ADDRESS(stage) + x_row * X_ROW_UNITS * 16;
     uint scale[FRAGS_N];
     zero_t zero[FRAGS_N];
-#pragma unroll UNROLL_SUBS
+UNROLL_BY_SUBS
     for (int s = 0; s < SUBS / WARPS_K; ++s) {
         const int j = warp_k * (SUBS / WARPS_K) + s;
         uint a[FRAGS_M][2][4];
@@ -190,8 +186,8 @@ PTX void multiply(float4 acc[FRAGS_M][FRAGS_N], const local uint4 *stages, const
         uint b[4][4];
         UNROLL for (int n = 0; n < FRAGS_N; ++n)
         {
-            if (W_GROUP && (SCALE_K < 32 || !KEEP_SCALES || s * 32 % SCALE_K == 0)) {
-                const int part = SCALE_K < 32 ? (j * 32 + p * 8) / SCALE_K : j * 32 / SCALE_K;
+            if (W_GROUP && (!KEEP_SCALES || s * 32 % SCALE_K == 0)) {
+                const int part = j * 32 / SCALE_K;
 #if PACKED
                 const entry_t entry = entries[part * TILE_N + n / RUN * RUN_COLUMNS + g / 2 * (2 * RUN) + g % 2 + n % RUN * 2];
 #else
@@ -239,7 +235,7 @@ PTX void multiply_tile(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, const 
         COPIES_END_STAGE();
     }
     int read = 0, write = STAGES - 1;
-#pragma unroll 1
+UNROLL_NOT
     for (int step = 0; step < STEPS; ++step) {
         COPIES_WAIT(STAGES - 2);
         barrier(CLK_LOCAL_MEM_FENCE); // the stage has arrived for all, and all are done with the one before
@@ -248,15 +244,20 @@ PTX void multiply_tile(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, const 
                          (step + STAGES - 1) * TILE_K);
         COPIES_END_STAGE();
         const local uint4 *stage = stages + read * STAGE_UNITS;
+#define MULTIPLY(frags) multiply(acc, stages, stage, first, step * TILE_K, frags)
+#if MMA_EMULATION
+        MULTIPLY(live); // one copy compiles three times faster
+#else
         if (FRAGS_M >= 4 && live <= FRAGS_M / 4) {
             if (live > 0)
-                multiply(acc, stages, stage, first, step * TILE_K, FRAGS_M / 4);
+                MULTIPLY(FRAGS_M / 4);
         } else if (FRAGS_M >= 2 && live <= FRAGS_M / 2) {
             if (live > 0)
-                multiply(acc, stages, stage, first, step * TILE_K, FRAGS_M / 2);
+                MULTIPLY(FRAGS_M / 2);
         } else if (live > 0) {
-            multiply(acc, stages, stage, first, step * TILE_K, FRAGS_M);
+            MULTIPLY(FRAGS_M);
         }
+#endif
         read = read + 1 == STAGES ? 0 : read + 1;
         write = write + 1 == STAGES ? 0 : write + 1;
     }

@@ -14,6 +14,7 @@ from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
+from ov_moe.kernels.pack import pack_projection
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.spec import SWIGLU, Activation, GateUpLayout, Precision, ProjectionSpec
 
@@ -31,6 +32,13 @@ class Projection:
     spec: ProjectionSpec
     arrays: list[np.ndarray]
     dense: np.ndarray
+
+    def inputs(self, packed: bool, layout: GateUpLayout = "separate") -> list[np.ndarray]:
+        """The arrays, or those that the micro-kernel mma takes instead."""
+        if not packed:
+            return self.arrays
+        values, scale, zero = self.arrays
+        return [*pack_projection(self.spec, values, scale, zero if self.spec.zero_point else None, layout), ABSENT]
 
 
 def pack(values: np.ndarray) -> np.ndarray:
@@ -144,14 +152,14 @@ class Block:
         activation = self.spec.activation
         return reference.moe(self.x, self.ids, self.weights, *self.dense(), activation=activation, **biases)
 
-    def gate_up_inputs(self, plan: np.ndarray) -> list[np.ndarray]:
+    def gate_up_inputs(self, plan: np.ndarray, packed: bool = False) -> list[np.ndarray]:
         """Inputs of the stage that computes gate and up."""
-        rest = [ABSENT if self.gate_bias is None else self.gate_bias] if self.up is None else self.up.arrays
-        return [self.x, plan, *self.gate.arrays, *rest]
+        rest = [ABSENT if self.gate_bias is None else self.gate_bias] if self.up is None else self.up.inputs(packed)
+        return [self.x, plan, *self.gate.inputs(packed, self.spec.layout), *rest]
 
-    def down_inputs(self, h: np.ndarray, plan: np.ndarray) -> list[np.ndarray]:
+    def down_inputs(self, h: np.ndarray, plan: np.ndarray, packed: bool = False) -> list[np.ndarray]:
         """Inputs of MoEDown."""
-        return [h, plan, *self.down.arrays, ABSENT if self.down_bias is None else self.down_bias]
+        return [h, plan, *self.down.inputs(packed), ABSENT if self.down_bias is None else self.down_bias]
 
     def run_stage(
         self,
@@ -191,8 +199,8 @@ class Block:
         def stage(which: Stage, inputs: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
             return self.run_stage(device, config, which, inputs, shape, dtype, sizes.get(which.op_type))
 
-        h = stage(spec.gate_up_stage, self.gate_up_inputs(plan), (rows, spec.intermediate))
-        d = stage(DOWN, self.down_inputs(h, plan), (rows, spec.hidden))
+        h = stage(spec.gate_up_stage, self.gate_up_inputs(plan, config.packed), (rows, spec.intermediate))
+        d = stage(DOWN, self.down_inputs(h, plan, config.packed), (rows, spec.hidden))
         return Results(plan, h, d, stage(COMBINE, [d, plan, self.weights], (spec.max_tokens, spec.hidden)))
 
     def run(self, device: OpenCLDevice, config: KernelConfig) -> np.ndarray:

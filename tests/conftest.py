@@ -1,4 +1,7 @@
-"""Every test process starts the virtual GPU first: openvino must not be imported before it."""
+"""Every test process starts the virtual GPU first: openvino must not be imported before it.
+
+OV_MOE_TESTS_REAL_DEVICE=1 leaves it out: `pytest tests/device/test_mma.py` then runs on the machine's own OpenCL device.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ if "--all-models" in sys.argv:
     # The plugin (2026.4.1) fails on int4 models with 8 experts, unfused ones too, once a kernel that it builds in
     # the background for the router is ready ("Could not find a suitable kernel for _reorder_weights").
     os.environ["OV_MOE_VGPU_HOLD_SECONDS"] = "10"
-virtual_gpu.start()
+if os.environ.get("OV_MOE_TESTS_REAL_DEVICE") != "1":
+    virtual_gpu.start()
 
 
 @pytest.fixture

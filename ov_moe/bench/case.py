@@ -24,21 +24,27 @@ POISON = 0xFFFFFFFF  # NaN, as one f32 and as two f16
 
 
 class DeviceBlock:
-    """The weights of a block on a device; every case of the block shares them."""
+    """The weights of a block on a device, in the layouts asked for so far; every case of the block shares them."""
 
     def __init__(self, device: TimingDevice, block: StoredBlock) -> None:
-        self.block = block
-        arrays = {id(array): array for array in [*block.gate_up_inputs(), *block.down_inputs()]}
-        self._buffers = {key: device.upload(array) for key, array in arrays.items()}
+        self.block, self._device = block, device
+        self._inputs: dict[tuple[str, bool], tuple[list[Described], list[Buffer]]] = {}
 
-    def buffers(self, arrays: Sequence[Tensor]) -> list[Buffer]:
-        """The buffers of some of the block's arrays."""
-        return [self._buffers[id(array)] for array in arrays]
+    def inputs(self, stage: Stage, packed: bool) -> tuple[list[Described], list[Buffer]]:
+        """The weights that a GEMM takes behind its rows and the plan: what they are, and their buffers."""
+        name = "down" if stage is DOWN else "gate_up"
+        key = (name, packed)
+        if key not in self._inputs:
+            arrays = getattr(self.block, f"{'packed_' if packed else ''}{name}_inputs")()
+            self._inputs[key] = [_describe(array) for array in arrays], [self._device.upload(array) for array in arrays]
+        return self._inputs[key]
 
     def release(self) -> None:
         """Give the memory back now."""
-        for buffer in self._buffers.values():
-            buffer.release()
+        for _, buffers in self._inputs.values():
+            for buffer in buffers:
+                buffer.release()
+        self._inputs.clear()
 
 
 @dataclass(frozen=True)
@@ -89,21 +95,20 @@ class Case:
         # A wrong plan fails in the check that follows; it must not launch billions of groups.
         return np.clip(np.diff(plan[layout.row_offset :]), 0, layout.max_rows).astype(np.int64)
 
-    def arguments(self, stage: Stage) -> tuple[list[Described], list[Buffer], Described]:
-        """Of a stage: what its inputs are, all its buffers, what its output is."""
-        block, buffers, dtype = self.weights.block, self.buffers, self.inputs.x.dtype.name
+    def arguments(self, stage: Stage, packed: bool) -> tuple[list[Described], list[Buffer], Described]:
+        """Of a stage, with packed weights or as stored: what its inputs are, all its buffers, what its output is."""
+        buffers, dtype = self.buffers, self.inputs.x.dtype.name
         plan: Described = ((self.spec.plan_layout.size, 1), "int32")
         if stage is ROUTE:
             return [_describe(self.inputs.ids)], [buffers["ids"], buffers["plan"]], plan
         if stage is COMBINE:
             inputs = [(self.shapes["d"], dtype), plan, _describe(self.inputs.weights)]
             return inputs, [buffers[name] for name in ("d", "plan", "weights", "y")], (self.shapes["y"], dtype)
-        down = stage is DOWN
-        weights = block.down_inputs() if down else block.gate_up_inputs()
-        first = (self.shapes["h"], dtype) if down else _describe(self.inputs.x)
-        source, target = ("h", "d") if down else ("x", "h")
-        inside = [buffers[source], buffers["plan"], *self.weights.buffers(weights), buffers[target]]
-        return [first, plan, *map(_describe, weights)], inside, (self.shapes[target], dtype)
+        source, target = ("h", "d") if stage is DOWN else ("x", "h")
+        first = (self.shapes["h"], dtype) if stage is DOWN else _describe(self.inputs.x)
+        described, weights = self.weights.inputs(stage, packed)
+        inside = [buffers[source], buffers["plan"], *weights, buffers[target]]
+        return [first, plan, *described], inside, (self.shapes[target], dtype)
 
 
 def _describe(array: Tensor) -> Described:
@@ -156,7 +161,7 @@ class Run:
         return sum(launch.size.total_groups for launch in planned), sum(launch.live for launch in planned), len(planned)
 
     def _prepare(self, stage: Stage) -> Prepared:
-        inputs, buffers, output = self.case.arguments(stage)
+        inputs, buffers, output = self.case.arguments(stage, self.config.packed)
         text = program(stage, self.config, self.case.spec.attributes(), inputs, output)
         if stage not in (ROUTE, COMBINE):
             text = with_schedule(text, self.schedule)

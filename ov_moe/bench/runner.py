@@ -23,6 +23,7 @@ from ov_moe.devices.timing import TimingDevice
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.reference import Array
+from ov_moe.spec import Activations
 
 
 def run_plan(
@@ -93,7 +94,8 @@ class Contest:
         case = prepared.case
         for schedule in plan.schedules:
             name = schedule.name
-            config = configure(schedule, case.spec.experts, case.device.pool_groups, plan.settings)
+            activations: Activations = "f16" if plan.activations == "float16" else "f32"
+            config = configure(schedule, case.spec, case.inputs.tokens, activations, case.device.info, plan.settings)
             self._configs[name] = config
             try:
                 run = Run(case, schedule, config)

@@ -11,13 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.choose import choose_config
+from ov_moe.kernels.block import BlockSpec
+from ov_moe.kernels.choose import choose_config, pool_groups
 from ov_moe.kernels.compose import read_source
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
+from ov_moe.kernels.mma import can_pack, mma_config, mma_refusal
 from ov_moe.kernels.stages import COMBINE, ROUTE, Stage
-from ov_moe.spec import Fetch
+from ov_moe.spec import Activations, DeviceInfo, Fetch, Workload
 
+Settings = Mapping[str, str]
 Counts = npt.NDArray[np.int64]
 
 
@@ -89,18 +92,42 @@ def find_schedule(name: str) -> Schedule:
     return SCHEDULES[name]
 
 
-def configure(schedule: Schedule, experts: int, groups: int, settings: Mapping[str, str]) -> KernelConfig:
-    """The product's configuration for the device, with ``settings`` in place of its fields.
+def configure(
+    schedule: Schedule, spec: BlockSpec, tokens: int, activations: Activations, device: DeviceInfo, settings: Settings
+) -> KernelConfig:
+    """The configuration for a case: tensor cores on an NVIDIA GPU that can serve the block, else ``fma``.
 
-    Raises InvalidInputError for a field that there is not, or a value that is not of its type.
+    Args:
+        schedule: The schedule.
+        spec: The block.
+        tokens: T, not the room of the buffers.
+        activations: Type of x, h, d and y.
+        device: Where it runs.
+        settings: Fields of the configuration to replace, as text. ``micro_kernel`` and ``packed`` are decided first.
+
+    Raises:
+        InvalidInputError: A field that there is not, a value that is not of its type, or ``micro_kernel=mma`` for a
+            block that tensor cores cannot serve.
     """
-    config = choose_config("on" if schedule.fetch else "off", experts, 1, schedule.fetch or "ticket", groups)
+    config = choose_config(
+        "on" if schedule.fetch else "off", spec.experts, 1, schedule.fetch or "ticket", pool_groups(device)
+    )
+    kind = settings.get("micro_kernel", "auto")
+    refusal = mma_refusal(spec, activations)
+    if kind == "mma" and refusal:
+        raise InvalidInputError(f"--set micro_kernel=mma: {refusal}.")
+    if kind == "mma" or (kind == "auto" and device.vendor == "nvidia" and not refusal):
+        workload = Workload(tokens, spec.experts, spec.top_k, spec.hidden, spec.intermediate, spec.gate.precision)
+        packed = can_pack(spec) and settings.get("packed", "1") != "0"
+        config = mma_config(config, workload, device.compute_units, packed)
     types = {field.name: type(getattr(config, field.name)) for field in fields(config)}
     changes: dict[str, int | str | bool] = {}
     for name, text in settings.items():
         if name not in types or name in ("schedule", "fetch"):
             known = ", ".join(sorted(set(types) - {"schedule", "fetch"}))
             raise InvalidInputError(f"--set {name}={text}: the configuration has {known}.")
+        if (name, text) == ("micro_kernel", "auto"):
+            continue
         try:
             changes[name] = types[name](int(text)) if types[name] in (int, bool) else text
         except ValueError:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from ov_moe import reference
 from ov_moe.devices.opencl import Tensor
 from ov_moe.kernels.block import FOUR_BIT, BlockSpec
-from ov_moe.spec import ProjectionSpec
+from ov_moe.kernels.pack import pack_projection
+from ov_moe.spec import GateUpLayout, ProjectionSpec
 
 # Stands for an input that a format lacks.
 ABSENT = np.full(1, np.nan, np.float32)
@@ -31,6 +32,11 @@ class Stored:
     def arrays(self) -> list[Tensor]:
         """The three inputs of a stage."""
         return [self.values, self.scale, self.zero]
+
+    def packed(self, layout: GateUpLayout = "separate") -> list[Tensor]:
+        """The three inputs of a stage as ov_moe.kernels.pack lays them out; words for scales hold the zero points."""
+        zero = self.zero if self.spec.zero_point else None
+        return [*pack_projection(self.spec, self.values, self.scale, zero, layout), ABSENT]
 
     def dense(self, expert: int) -> reference.Array:
         """[N, K] of one expert in float64."""
@@ -63,6 +69,15 @@ class StoredBlock:
     def down_inputs(self) -> list[Tensor]:
         """Inputs of Down behind h and the plan."""
         return [*self.down.arrays, self.down_bias]
+
+    def packed_gate_up_inputs(self) -> list[Tensor]:
+        """``gate_up_inputs`` of a kernel that takes packed weights."""
+        gate = self.gate.packed(self.spec.layout)
+        return [*gate, *(self.up.packed() if self.up is not None else [self.gate_bias])]
+
+    def packed_down_inputs(self) -> list[Tensor]:
+        """``down_inputs`` of a kernel that takes packed weights."""
+        return [*self.down.packed(), self.down_bias]
 
 
 def random_stored(rng: np.random.Generator, experts: int, spec: ProjectionSpec) -> Stored:

@@ -12,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe.errors import DeviceError
-from ov_moe.kernels.choose import OVER_PROVISION
+from ov_moe.kernels.choose import pool_groups
 from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.stages import Stage
+from ov_moe.spec import DeviceInfo, Vendor
 
 Tensor = npt.NDArray[Any]
-INTEL_VENDOR = 0x8086
+VENDORS: dict[int, Vendor] = {0x8086: "intel", 0x10DE: "nvidia"}
 
 
 class OpenCLDevice:
@@ -60,15 +61,14 @@ class OpenCLDevice:
         return int(self.device.max_compute_units)
 
     @property
-    def pool_groups(self) -> int:
-        """Work-groups for a pool that fills the device.
+    def info(self) -> DeviceInfo:
+        """What a choice of kernels knows of it; XMX is not asked for here."""
+        return DeviceInfo(self.compute_units, vendor=VENDORS.get(int(self.device.vendor_id), "other"))
 
-        An Intel compute unit is an execution unit, which holds one or two groups of 128 work-items; elsewhere it is a
-        multiprocessor of up to 2048. On an H200 a pool of 2, 4, 8 and 16 groups a unit ran at 0.55, 0.86, 1.01 and
-        1.02 times the grid's speed (Qwen3-30B shape, 1024 tokens, power law 1.2).
-        """
-        intel = int(self.device.vendor_id) == INTEL_VENDOR
-        return self.compute_units * (OVER_PROVISION if intel else 16)
+    @property
+    def pool_groups(self) -> int:
+        """Work-groups for a pool that fills the device."""
+        return pool_groups(self.info)
 
     @functools.cached_property
     def _standard(self) -> str:

@@ -17,7 +17,7 @@ DPAS_LOAD_K = 32  # elements of K that one load of weights covers
 # 32 rows of a sub-group: with 128 registers, sums and operands need 1 to 4 KiB of memory a thread; with 256, none.
 LARGE_REGISTERS = "-cl-intel-256-GRF-per-thread"
 
-# A fragment's rows and columns, elements of K of one operand load, elements of a 16-byte unit of x, work-items of a warp.
+# Rows and columns of a fragment, elements of K of one operand load, f16 of a 16-byte unit, work-items of a warp.
 MMA_ROWS, MMA_COLUMNS, MMA_LOAD_K, MMA_UNIT, MMA_WARP = 16, 8, 32, 8, 32
 MMA_DEFINES = ("WARPS_M", "WARPS_N", "WARPS_K", "STAGES", "PACKED")
 

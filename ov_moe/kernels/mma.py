@@ -6,39 +6,29 @@ from dataclasses import replace
 
 from ov_moe.kernels.block import FOUR_BIT, BlockSpec
 from ov_moe.kernels.config import MMA_LOAD_K, MMA_WARP, KernelConfig
-from ov_moe.spec import Activations, ProjectionSpec, Workload
-
-LOCAL_BYTES = 48 * 1024  # what NVIDIA's OpenCL gives a group
+from ov_moe.spec import Activations, Workload
 
 
 def mma_refusal(spec: BlockSpec, activations: Activations) -> str | None:
     """Why the micro-kernel cannot serve a block; None where it can."""
-    h, i = spec.hidden, spec.intermediate
-    if activations != "f16":
-        return f"activations are {activations}, tensor cores are fed f16"
-    if h % MMA_LOAD_K or i % MMA_LOAD_K:
-        return f"H = {h} and I = {i} must be multiples of {MMA_LOAD_K}"
-    if spec.max_tokens * max(h, spec.top_k * max(h, i)) >= 2**32:
-        return f"{spec.max_tokens} tokens exceed 32-bit offsets"
-    parts = [spec.gate, spec.down] if spec.up is None else [spec.gate, spec.up, spec.down]
-    if spec.up is not None and _format(spec.gate) != _format(spec.up):
-        return f"gate ({spec.gate.label()}) and up ({spec.up.label()}) must have one format"
-    for part in parts:
-        if part.precision == "f32":
-            return "weights are f32"
-        if part.group_size and part.group_size % 8:
-            return f"groups of {part.group_size} are no multiple of 8"
-    return None
+    h, i, gate, up = spec.hidden, spec.intermediate, spec.gate, spec.up
+    parts = (gate, spec.down) if up is None else (gate, up, spec.down)
+    same = up is None or replace(up, n=gate.n) == gate
+    rules = (
+        (activations == "f16", f"activations are {activations}, and tensor cores take f16"),
+        (h % MMA_LOAD_K == i % MMA_LOAD_K == 0, f"H = {h} and I = {i} must be multiples of {MMA_LOAD_K}"),
+        (spec.max_tokens * max(h, spec.top_k * max(h, i)) < 2**32, f"{spec.max_tokens} tokens exceed 32-bit offsets"),
+        (same, f"gate ({gate.label()}) and up ({up.label() if up else ''}) must have one format"),
+        (all(part.precision != "f32" for part in parts), "weights are f32"),
+        (all(part.group_size % MMA_LOAD_K == 0 for part in parts), f"groups must be multiples of {MMA_LOAD_K} weights"),
+    )
+    return next((reason for holds, reason in rules if not holds), None)
 
 
 def can_pack(spec: BlockSpec) -> bool:
     """Whether the packed layout holds the block's weights."""
-    parts = [spec.gate, spec.down] if spec.up is None else [spec.gate, spec.up, spec.down]
+    parts = (spec.gate, spec.down) if spec.up is None else (spec.gate, spec.up, spec.down)
     return all(part.precision in FOUR_BIT for part in parts)
-
-
-def _format(part: ProjectionSpec) -> tuple[str, int, bool]:
-    return part.precision, part.group_size, part.zero_point
 
 
 def mma_config(config: KernelConfig, workload: Workload, compute_units: int, packed: bool) -> KernelConfig:

@@ -1,7 +1,7 @@
 """The packed layout of 4-bit weights for the micro-kernel mma (cl/mma_weights.cl), and its exact inverse.
 
-As stored, the 16 bytes of K that a work-item copies stand K / 2 bytes apart, and a lane takes its eight weights from four
-words. Packed, the copies of neighbouring columns are neighbours, and a lane's weights are one word.
+As stored, the 16 bytes of K that a work-item copies stand K / 2 bytes apart, and a lane takes its eight weights from
+four words. Packed, the copies of neighbouring columns are neighbours, and a lane's weights are one word.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ov_moe.spec import GateUpLayout, Precision, ProjectionSpec
 
 Bytes = npt.NDArray[np.uint8]
 
-# Place, among the 32 nibbles of a unit, of element k: lane k % 8 // 2 has word k % 8 // 2, in which elements k and k + 1
-# are 16 bits apart.
+# Place, among the 32 nibbles of a unit, of element k: word k % 8 // 2 is the lane's, elements k and k + 1 are 16 bits
+# apart in it.
 _K = np.arange(32)
 _PLACE = _K % 8 // 2 * 8 + _K % 2 * 4 + _K // 8
 E2M1_FACTOR = 2.0**14  # see cl/mma_weights.cl

@@ -92,7 +92,13 @@ def test_layouts_and_precisions_match_the_oracle(
 
 
 def checked(
-    device: TimingDevice, rng: np.random.Generator, shape: Shape, precision: str, activations: str, schedule: str
+    device: TimingDevice,
+    rng: np.random.Generator,
+    shape: Shape,
+    precision: str,
+    activations: str,
+    schedule: str,
+    settings: dict[str, str] | None = None,
 ) -> Any:
     """The check of one schedule on 30 tokens in buffers for 40."""
     spec = block_spec(shape, precision, 40)
@@ -101,7 +107,8 @@ def checked(
     inputs = random_inputs(rng, ids, 40, rng.standard_normal((30, shape.hidden)).astype(activations))
     sample = oracle.sample(rng, inputs.x, ids, inputs.weights)
     case = Case(device, DeviceBlock(device, block), spec, inputs)
-    config = configure(SCHEDULES[schedule], shape.experts, device.compute_units, {})
+    half = activations == "float16"
+    config = configure(SCHEDULES[schedule], spec, 30, "f16" if half else "f32", device.info, settings or {})
     return check(Run(case, SCHEDULES[schedule], config), sample.tokens, oracle.expected(block, [sample])[0])
 
 

@@ -46,7 +46,12 @@ def test_a_kernel_that_does_not_build_is_named(rng: np.random.Generator) -> None
     inputs = [np.zeros((120, 34), np.float32), np.zeros((block.spec.plan_layout.size, 1), np.int32), block.weights]
     with pytest.raises(DeviceError, match=r"(?s)ov_moe_combine does not build on .*no_number"):
         default_device().run(
-            COMBINE, config("grid"), attributes, inputs, np.zeros((40, 34), np.float32), WorkSize((1, 1, 1), COMBINE_SIZE)
+            COMBINE,
+            config("grid"),
+            attributes,
+            inputs,
+            np.zeros((40, 34), np.float32),
+            WorkSize((1, 1, 1), COMBINE_SIZE),
         )
 
 

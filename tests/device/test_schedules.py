@@ -12,7 +12,6 @@ from kernel_cases import GPT_OSS, config, hot
 
 from ov_moe import virtual_gpu
 from ov_moe.devices.opencl import default_device
-
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import COMBINE_SIZE
 

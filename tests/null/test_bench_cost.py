@@ -14,6 +14,7 @@ from ov_moe.bench.weights import StoredBlock, random_block
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE
+from ov_moe.spec import DeviceInfo
 
 COUNTS = np.array([0, 1, 32, 33, 0, 70])
 CONFIG = {"grid": KernelConfig("grid", "ticket", 5), "pool": KernelConfig("pool", "ticket", 5)}
@@ -115,6 +116,23 @@ def plan(**changes: object) -> Plan:
     return Plan(**{**values, **changes})  # type: ignore[arg-type]
 
 
+def configured(settings: dict[str, str], shape: str = "64/32/8/2", vendor: str = "intel") -> KernelConfig:
+    """For 16 tokens in f16, on a device of 4 compute units."""
+    spec, device = block_spec(find_shape(shape), "u4", 16), DeviceInfo(4, vendor=vendor)
+    return configure(SCHEDULES["pool-ticket"], spec, 16, "f16", device, settings)
+
+
+def test_tensor_cores_are_taken_where_they_can_serve() -> None:
+    assert configured({}).micro_kernel == "fma"
+    assert configured({}, vendor="other").groups == 64
+    taken = configured({}, vendor="nvidia")
+    assert (taken.micro_kernel, taken.packed, taken.groups) == ("mma", True, 16)
+    assert configured({"packed": "0"}, vendor="nvidia").packed is False
+    assert configured({"micro_kernel": "fma"}, vendor="nvidia").micro_kernel == "fma"
+    assert configured({}, "48/32/8/2", "nvidia").micro_kernel == "fma"  # 48 is no multiple of 32
+    assert configured({"micro_kernel": "mma", "emulation": "1"}).emulation is True
+
+
 def test_the_command_that_measures_a_row_again() -> None:
     found = plan(settings={"tile_m": "16"}, room=32).command(
         SHAPES["qwen3-30b"], "u4", 16, "hot", "down", "pool-ticket"
@@ -135,9 +153,10 @@ def test_the_command_that_measures_a_row_again() -> None:
         (lambda: block_spec(SHAPES["qwen3-30b"], "q4", 1), "precision 'q4' is unknown: use f32"),
         (lambda: block_spec(SHAPES["qwen3-30b"], "u4", 1, 100), "group size 100 must be even and divide K = 2048"),
         (lambda: default_group(find_shape("48/36/8/2"), "f4e2m1"), "need groups of 32, which do not divide"),
-        (lambda: configure(SCHEDULES["grid"], 8, 4, {"tiles": "1"}), "--set tiles=1: the configuration has"),
-        (lambda: configure(SCHEDULES["grid"], 8, 4, {"schedule": "pool"}), "--set schedule=pool"),
-        (lambda: configure(SCHEDULES["grid"], 8, 4, {"tile_m": "x"}), "tile_m is a whole number"),
+        (lambda: configured({"tiles": "1"}), "--set tiles=1: the configuration has"),
+        (lambda: configured({"schedule": "pool"}), "--set schedule=pool"),
+        (lambda: configured({"tile_m": "x"}), "tile_m is a whole number"),
+        (lambda: configured({"micro_kernel": "mma"}, "48/32/8/2"), "micro_kernel=mma: H = 48 and I = 32 must be mult"),
         (lambda: plan(baseline="loop"), "the baseline 'loop' is not among the schedules grid, pool-ticket"),
         (lambda: plan(tokens=[16, 0]), "must be at least 1"),
         (lambda: plan(room=8), "no more than the room, 8"),
