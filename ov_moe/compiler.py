@@ -105,7 +105,7 @@ def prepare(
                 "The config names a CONFIG_FILE, and the GPU plugin takes only one, which ov-moe writes itself: "
                 "leave it out."
             )
-        switch = micro_kernel or Config.from_environment().micro_kernel
+        switch = Config.from_environment().micro_kernel if micro_kernel is None else micro_kernel
         kernels = kernel_config(operations, target, fetch, groups, switch, activations(core, target, properties))
         for node in operations:
             node.set_attribute("build", source_hash(kernels))

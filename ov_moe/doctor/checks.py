@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ov_moe.config import Config, unknown_variables
+from ov_moe.devices.target import XMX, xmx_subgroup
 from ov_moe.doctor.finding import Finding, Level
 from ov_moe.kernels.choose import OVER_PROVISION
 
 _GIB = 2**30
-_HAS_XMX = "GPU_HW_MATMUL"
 
 CPU = Finding(
     "note", "CPU", "ov-moe's operations run outside the plugin here", "use it to check results, not for speed"
@@ -83,13 +83,18 @@ def check_gpu(name: str, facts: dict[str, Any]) -> list[Finding]:
 
 
 def _xmx(name: str, facts: dict[str, Any]) -> Finding:
-    if _HAS_XMX not in facts.get("OPTIMIZATION_CAPABILITIES", []):
+    capabilities = facts.get("OPTIMIZATION_CAPABILITIES", [])
+    if XMX not in capabilities:
         text = "no XMX: the plugin computes every expert for every token, unless ov-moe replaces the blocks"
         return Finding("ok", f"{name} XMX", text)
+    version = str(facts.get("GPU_UARCH_VERSION", "unknown"))
+    subgroup = xmx_subgroup(capabilities, version)
+    ours = f"dpas with sub-groups of {subgroup}" if subgroup else "fma, not dpas"
     return Finding(
         "note",
         f"{name} XMX",
-        "the plugin has a fused MoE of its own here; which is faster is not known before it is measured",
+        f"architecture {version}: ov-moe takes {ours} for f16 activations. The plugin has a fused MoE of its own here; "
+        "which is faster is not known before it is measured",
         f"compare: ov-moe bench MODEL --device {name} --variants unfused,on --prompt-tokens 128,1024",
     )
 

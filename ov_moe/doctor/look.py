@@ -20,6 +20,7 @@ _PROPERTIES = (
     "FULL_DEVICE_NAME",
     "DEVICE_ARCHITECTURE",
     "DEVICE_TYPE",
+    "GPU_UARCH_VERSION",
     "OPTIMIZATION_CAPABILITIES",
     "INFERENCE_PRECISION_HINT",
     "GPU_EXECUTION_UNITS_COUNT",
@@ -90,7 +91,7 @@ def model(path: str, device: str) -> dict[str, Any]:
 
     from ov_moe.compiler import kernel_config
     from ov_moe.demo.run import read
-    from ov_moe.devices.target import parse_target
+    from ov_moe.devices.target import activations, parse_target
     from ov_moe.ops import register
     from ov_moe.optimizer import optimize
     from ov_moe.transformations.operations import moe_operations
@@ -105,13 +106,17 @@ def model(path: str, device: str) -> dict[str, Any]:
         blocks = [asdict(block) for block in report.rewritten]
         skipped = [f"{region.name}: {region.reason}" for region in report.skipped]
     operations = list(moe_operations(network))
-    kernels = kernel_config(operations, parse_target(core, device), config.fetch, config.groups) if operations else None
+    target, kernels = parse_target(core, device), None
+    if operations:
+        real = activations(core, target, {})
+        kernels = kernel_config(operations, target, config.fetch, config.groups, config.micro_kernel, real)
     return {
         "already": already,
         "blocks": blocks or [{"name": each} for each in sorted({_layer(node) for node in operations})],
         "skipped": skipped,
         "builds": len(operations),
-        "kernels": asdict(kernels) if kernels else None,
+        "kernels": {"prefill": asdict(kernels.prefill), "decode": asdict(kernels.decode)} if kernels else None,
+        "why": kernels.why if kernels else "",
         "largest_buffer": max((_bytes(node) for node in operations), default=0),
         "weights": Path(path).with_suffix(".bin").stat().st_size,
         "cache_beside": [str(each) for each in Path(path).parent.glob("model_cache")],

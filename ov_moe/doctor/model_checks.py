@@ -11,6 +11,8 @@ from ov_moe.doctor.finding import Finding, Level
 BUILD_SECONDS = 0.55
 
 _MIB, _GIB = 2**20, 2**30
+# Parts of a configuration that have their own words.
+_SAID = ("schedule", "fetch", "groups", "micro_kernel", "subgroup", "subgroup_rows", "emulation")
 
 
 def check_model(facts: dict[str, Any], total_memory: int, gpu: bool = True) -> list[Finding]:
@@ -73,10 +75,26 @@ def _paths(facts: dict[str, Any]) -> list[Finding]:
             "pool": f"pool of {kernels.get('groups')} work-groups, tasks by {kernels.get('fetch')}",
             "grid": "grid of work-groups, most of which find nothing where routing is uneven",
         }
-        rest = {key: value for key, value in kernels.items() if key not in ("schedule", "fetch", "groups")}
+        rest = {key: value for key, value in kernels.items() if key not in _SAID}
         sizes = ", ".join(f"{key} {value}" for key, value in rest.items())
         found.append(Finding("ok", f"kernels for {name}", f"{words[kernels['schedule']]} ({sizes})"))
-    return found
+    return [*found, _micro_kernel(facts["kernels"]["prefill"], facts["why"])]
+
+
+def _micro_kernel(kernels: dict[str, Any], why: str) -> Finding:
+    """What multiplies matrices; dpas is not proven on the device that it is for."""
+    kind = kernels["micro_kernel"]
+    if kind != "dpas":
+        return Finding("ok", "micro-kernel", f"{kind}: {why}")
+    text = f"dpas: {why} (f32 activations take fma in the same tiles)"
+    if kernels["emulation"]:
+        return Finding("warning", "micro-kernel", text, "unset OV_MOE_MICRO_KERNEL for any other use")
+    return Finding(
+        "note",
+        "micro-kernel",
+        f"{text}; it is tested through an emulation and built offline, but no real XMX device has run it",
+        "compare tokens and times with OV_MOE_MICRO_KERNEL=fma",
+    )
 
 
 def _compile_time(facts: dict[str, Any]) -> Finding:

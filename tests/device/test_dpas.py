@@ -204,6 +204,19 @@ def test_weights_are_rounded_once(precision: str, rng: np.random.Generator) -> N
     np.testing.assert_array_equal(d, block.down.dense[0].T.astype(HALF))
 
 
+@pytest.mark.parametrize(("device", "schedule"), [(ARC, "grid"), (XE2, "ticket"), (SMALL, "stride"), (FEW, "ticket")])
+def test_f32_buffers_fall_back_to_fma_in_the_same_tiles(
+    device: dict[str, int], schedule: str, rng: np.random.Generator
+) -> None:
+    """The plugin's f32 hint is seen by the kernel alone: neither x nor weights may be rounded to f16."""
+    sizes = {"hidden": 70, "intermediate": 34, "precision": ("u4", "i8", "f32"), "zero": True}
+    block = random_block(rng, tokens=75, experts=5, top_k=3, dtype=np.float32, **sizes)
+    setting = dpas(schedule, device)
+    found = block.run_all(default_device(), setting)
+    bounds.error(block, found.y).check()
+    assert_same(found, block.run_all(default_device(), replace(setting, micro_kernel="fma")))
+
+
 @pytest.mark.parametrize("subgroup", [8, 16])
 def test_the_chosen_tiles(subgroup: int) -> None:
     """Those of this file; the schedule stays."""

@@ -48,7 +48,8 @@ MODEL_FACTS: dict[str, Any] = {
     "blocks": [BLOCK] * 48,
     "skipped": [],
     "builds": 8 * 48,
-    "kernels": {"prefill": {"schedule": "pool", "fetch": "ticket", "groups": 192, "tile_m": 32}},
+    "kernels": {"prefill": {"schedule": "pool", "fetch": "ticket", "groups": 192, "tile_m": 32, "micro_kernel": "fma"}},
+    "why": "no XMX of a kind that ov-moe knows",
     "largest_buffer": 2**24,
     "weights": 15 * GIB // 2,
     "cache_beside": [],
@@ -86,6 +87,7 @@ def test_a_machine_is_examined(tmp_path: Path) -> None:
     found = {finding["check"]: finding for finding in content["findings"] if finding["level"] != "warning"}
     assert "2 blocks will be rewritten: 64 experts, top 8" in found["model"]["found"]
     assert "pool of 6 work-groups, tasks by ticket" in found["kernels for prefill"]["found"]
+    assert found["micro-kernel"]["found"] == "fma: no XMX of a kind that ov-moe knows"
     assert "16 builds x 0.55 s" in found["compile time"]["found"]
     assert "gives the CPU plugin's tokens" in found["probe: kernels"]["found"]
     assert "same tokens" in found["probe: model cache"]["found"]
@@ -156,7 +158,10 @@ def test_a_virtual_gpu_is_a_warning() -> None:
 def test_xmx_is_met_with_the_command_that_compares() -> None:
     without = named(check_gpu("GPU", GPU), "XMX")
     assert (without.level, without.advice) == ("ok", "")
-    xmx = named(check_gpu("GPU.1", {**GPU, "OPTIMIZATION_CAPABILITIES": ["FP16", "GPU_HW_MATMUL"]}), "XMX")
+    capable = {**GPU, "OPTIMIZATION_CAPABILITIES": ["FP16", "GPU_HW_MATMUL"]}
+    xmx = named(check_gpu("GPU.1", {**capable, "GPU_UARCH_VERSION": "20.1.4"}), "XMX")
+    assert "architecture 20.1.4: ov-moe takes dpas with sub-groups of 16" in xmx.found
+    assert "architecture unknown: ov-moe takes fma, not dpas" in named(check_gpu("GPU", capable), "XMX").found
     assert "fused MoE of its own" in xmx.found
     assert "ov-moe bench MODEL --device GPU.1 --variants unfused,on" in xmx.advice
 
@@ -188,6 +193,22 @@ def test_a_models_kernels_and_the_estimate_of_its_compile_time() -> None:
     assert f"about {384 * BUILD_SECONDS:.0f} s" in time.found
     assert "an estimate, 384 builds x 0.55 s" in time.found
     assert time.level == "note"
+
+
+@pytest.mark.parametrize(
+    ("kernels", "level", "says"),
+    [
+        ({"micro_kernel": "fma"}, "ok", "fma: the reason"),
+        ({"micro_kernel": "dpas", "emulation": False}, "note", "no real XMX device has run it"),
+        ({"micro_kernel": "dpas", "emulation": True}, "warning", "dpas: the reason"),
+    ],
+)
+def test_the_micro_kernel_and_that_dpas_is_unproven(kernels: dict[str, Any], level: str, says: str) -> None:
+    prefill = {**MODEL_FACTS["kernels"]["prefill"], **kernels}
+    found = named(check_model({**MODEL_FACTS, "kernels": {"prefill": prefill}, "why": "the reason"}, 0), "micro-kernel")
+    assert found.level == level
+    assert says in found.found
+    assert "OV_MOE_MICRO_KERNEL" in found.advice or level == "ok"
 
 
 def test_the_cpu_has_no_kernels_no_builds_and_no_device_memory() -> None:

@@ -1,0 +1,141 @@
+"""The choice of kernels: from workloads, devices and switches to configurations, nothing else asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import pytest
+
+from ov_moe.devices.target import xmx_subgroup
+from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.choose import choose_config, choose_model_config, decode_config, dpas_config
+from ov_moe.kernels.compose import source_hash
+from ov_moe.kernels.config import LARGE_REGISTERS, STANDARD, KernelConfig
+from ov_moe.kernels.geometry import WorkSize
+from ov_moe.kernels.layer_xml import layer_element
+from ov_moe.kernels.stages import DOWN, GATE_UP, STAGES
+from ov_moe.spec import Activations, DeviceInfo, MicroKernelSwitch, Switches, Workload
+
+QWEN3 = Workload(512, 128, 8, 2048, 768)
+GPT_OSS = Workload(512, 32, 4, 2880, 2880, "f4e2m1")
+FEW = 64
+IRIS_XE, ARC, XE2 = DeviceInfo(96), DeviceInfo(512, 8), DeviceInfo(160, 16)
+
+
+def chosen(
+    device: DeviceInfo, workload: Workload = QWEN3, switch: MicroKernelSwitch = "auto", real: Activations = "f16"
+) -> tuple[KernelConfig, KernelConfig, str]:
+    prefill = replace(workload, activations=real)
+    both = choose_model_config(prefill, replace(prefill, tokens=FEW), device, Switches(micro_kernel=switch))
+    return both.prefill, both.decode, both.why
+
+
+def test_a_workload_counts_its_rows() -> None:
+    assert (QWEN3.rows_per_expert, GPT_OSS.rows_per_expert) == (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("device", "switch", "real", "kind", "why"),
+    [
+        (IRIS_XE, "auto", "f16", "fma", "no XMX of a kind that ov-moe knows"),
+        (IRIS_XE, "fma", "f16", "fma", "asked for"),
+        (ARC, "auto", "f16", "dpas", "XMX with sub-groups of 8 and f16 activations"),
+        (XE2, "auto", "f16", "dpas", "XMX with sub-groups of 16 and f16 activations"),
+        (ARC, "auto", "f32", "fma", "activations are f32, and XMX takes f16"),
+        (ARC, "fma", "f16", "fma", "asked for"),
+        (XE2, "dpas", "f32", "dpas", "asked for"),
+    ],
+)
+def test_the_rule_and_the_switch(
+    device: DeviceInfo, switch: MicroKernelSwitch, real: Activations, kind: str, why: str
+) -> None:
+    prefill, decode, reason = chosen(device, switch=switch, real=real)
+    assert (prefill.micro_kernel, decode.micro_kernel, reason) == (kind, kind, why)
+    assert not prefill.emulation
+    if kind == "dpas":
+        assert prefill.subgroup == decode.subgroup == device.xmx_subgroup
+
+
+def test_dpas_without_xmx_is_an_emulation_and_says_so() -> None:
+    prefill, decode, why = chosen(IRIS_XE, switch="dpas")
+    assert (prefill, decode) == tuple(replace(c, emulation=True, groups=192) for c in chosen(ARC, switch="dpas")[:2])
+    assert "for tests alone" in why
+
+
+def test_another_word_is_refused() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        chosen(ARC, switch="mma")  # type: ignore[arg-type]
+    assert str(caught.value) == "micro_kernel is 'mma', it must be 'auto', 'fma' or 'dpas'."
+
+
+@pytest.mark.parametrize("device", [IRIS_XE, ARC, XE2], ids=["Iris Xe", "Arc", "Xe2"])
+def test_the_micro_kernel_leaves_the_schedule_alone(device: DeviceInfo) -> None:
+    for workload, schedule in ((QWEN3, "pool"), (GPT_OSS, "grid")):
+        prefill, decode, _ = chosen(device, workload)
+        assert (prefill.schedule, decode.schedule, decode.fetch) == (schedule, "pool", "ticket")
+        assert prefill.groups == decode.groups == 2 * device.compute_units
+
+
+@pytest.mark.parametrize("subgroup", [8, 16])
+@pytest.mark.parametrize("config", [choose_config("on", 128, 512), decode_config(1024)], ids=["prefill", "decode"])
+def test_fma_runs_in_the_tiles_of_dpas(config: KernelConfig, subgroup: int) -> None:
+    """A kernel that the plugin builds for f32 buffers falls back in place: KernelConfig would refuse such tiles."""
+    tiles = {name: value for name, value in asdict(dpas_config(config, subgroup)).items() if name != "micro_kernel"}
+    assert KernelConfig(**tiles).micro_kernel == "fma"
+
+
+def test_tiles_that_dpas_could_run_and_fma_could_not_are_refused() -> None:
+    """24 work-items are three sub-groups of 8, but no whole number of fma's 16 lanes."""
+    sizes = {"subgroup": 8, "tile_m": 24, "tile_n": 32, "local_size": 48, "subgroup_rows": 8}
+    KernelConfig("grid", "ticket", 1, micro_kernel="dpas", **sizes)
+    with pytest.raises(InvalidInputError, match="no multiple of local_size / 16"):
+        KernelConfig("grid", "ticket", 1, micro_kernel="dpas", **{**sizes, "local_size": 24, "tile_n": 16})
+
+
+def options(config: KernelConfig) -> dict[str, str]:
+    layers = {stage.op_type: layer_element(stage, config, WorkSize((1, 1, 1), config.local_size)) for stage in STAGES}
+    return {name: layer.find("CompilerOptions").get("options") for name, layer in layers.items()}  # type: ignore
+
+
+@pytest.mark.parametrize(("device", "large"), [(IRIS_XE, False), (ARC, True), (XE2, True)])
+def test_compiler_options_reach_the_layer_file(device: DeviceInfo, large: bool) -> None:
+    """32 rows of a sub-group need 256 registers; Route, Combine and decode would only lose threads by them."""
+    prefill, decode, _ = chosen(device)
+    multiply = {GATE_UP.op_type, "MoEGateUpFused", DOWN.op_type}
+    expected = " ".join((*STANDARD, LARGE_REGISTERS))
+    for name, found in options(prefill).items():
+        wide = large and name.removesuffix("Decode") in multiply
+        assert found == (expected if wide else STANDARD[0]), name
+    assert set(options(decode).values()) == set(STANDARD)
+    assert LARGE_REGISTERS not in " ".join(options(chosen(IRIS_XE, switch="dpas")[0]).values())
+
+
+def test_a_model_cache_sees_the_micro_kernel() -> None:
+    hashes = {
+        source_hash(choose_model_config(QWEN3, QWEN3, device, Switches(groups=7))) for device in (IRIS_XE, ARC, XE2)
+    }
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("12.0.0", 0),  # Tiger Lake: no XMX
+        ("12.55.8", 8),  # Arc A770
+        ("12.57.0", 8),  # Arc A580
+        ("12.74.4", 8),  # Arrow Lake H
+        ("12.60.7", 16),  # Ponte Vecchio
+        ("12.61.7", 16),
+        ("20.1.4", 16),  # Battlemage
+        ("20.4.4", 16),  # Lunar Lake
+        ("30.0.4", 16),  # Panther Lake
+        ("unknown", 0),
+        ("", 0),
+        ("9.0.9", 0),
+    ],
+)
+def test_the_sub_group_of_xmx(architecture: str, expected: int) -> None:
+    capabilities: Sequence[str] = ["FP16", "GPU_HW_MATMUL"] if architecture != "12.0.0" else ["FP16"]
+    assert xmx_subgroup(capabilities, architecture) == expected
+    assert xmx_subgroup(["FP16"], architecture) == 0
