@@ -24,7 +24,7 @@ from ov_moe.errors import DeviceError
 from ov_moe.kernels.block import FOUR_BIT, BlockSpec
 from ov_moe.kernels.choose import choose_config, decode_config, dpas_config
 from ov_moe.kernels.compose import program
-from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.config import STANDARD, KernelConfig
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.spec import Activation, Fetch, GateUpLayout, Precision, ProjectionSpec
 
@@ -150,21 +150,28 @@ def variants() -> Iterator[Variant]:
 
 
 def dpas_variants() -> Iterator[Variant]:
-    """The micro-kernel for XMX: f16 buffers alone."""
+    """What XMX devices get: dpas for f16 buffers, fma in its tiles for f32 buffers; Route and Combine in its groups."""
     settings = dict(configurations())
     for subgroup in XMX_SUBGROUPS.values():
         for name, block in {**NAMED, **OTHERS}.items():
             for which in settings if name in NAMED else ("ticket",):
+                config = dpas_config(settings[which], subgroup)
                 for stage in (block.gate_up_stage, DOWN):
-                    config = dpas_config(settings[which], subgroup)
                     yield Variant(f"{name} {which} dpas of {subgroup}", stage, block, config)
+                    if name in NAMED and which in ("ticket", "decode"):
+                        yield Variant(f"{name} {which} dpas of {subgroup}, f32", stage, block, config, "float32")
+                if name in NAMED and which in ("ticket", "decode"):
+                    for stage in (ROUTE, COMBINE):
+                        yield Variant(f"{name} {which} dpas of {subgroup}", stage, block, config)
 
 
 def check(variant: Variant, device: str) -> Build:
-    """Build it; a dpas variant without a dpas instruction is an error."""
-    build = ocloc.build(variant.text(), variant.stage.entry, device, variant.config.compiler_options())
-    if build.error is None and variant.config.micro_kernel == "dpas" and not build.dpas:
-        return replace(build, error="the code holds no dpas instruction")
+    """Build it; dpas must be in the code of GEMMs on f16 buffers that are to have it, and nowhere else."""
+    options = variant.config.compiler_options() if variant.stage.multiplies else STANDARD
+    build = ocloc.build(variant.text(), variant.stage.entry, device, options)
+    wanted = variant.config.micro_kernel == "dpas" and variant.stage.multiplies and variant.buffers == "float16"
+    if build.error is None and wanted != bool(build.dpas):
+        return replace(build, error=f"the code holds {build.dpas or 'no'} dpas instruction{'s' * (build.dpas > 1)}")
     return build
 
 

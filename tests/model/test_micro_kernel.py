@@ -12,9 +12,10 @@ from xml.etree import ElementTree
 import numpy as np
 import openvino as ov
 import pytest
-from blocks import same_bits
+from blocks import random_ids, same_bits
 from blocks_on_plugin import our_launches
 from exported import EXACT, difference, logits, vocabulary_of
+from graphs_families import PRECISIONS, example
 
 import ov_moe
 from ov_moe import virtual_gpu
@@ -27,6 +28,7 @@ from ov_moe.transformations.operations import moe_operations
 
 HALF = {**EXACT, "INFERENCE_PRECISION_HINT": "f16"}
 Logits = list[np.ndarray]
+BLOCKS = [("Qwen3-MoE", "u4"), ("Qwen3-MoE", "u8"), ("GPT-OSS", "mxfp4"), ("halves by two Slices", "i4 by channel")]
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,29 @@ def test_f32_falls_back_to_fma(core: ov.Core, reference: Logits) -> None:
     print(f"f32: max |logit error| / max |logit| = {off.error:.2e}")
     assert off.error <= 1e-5
     assert off.same_tokens
+
+
+@pytest.mark.parametrize(("family", "precision"), BLOCKS)
+def test_a_block_is_no_further_off_than_unfused(
+    core: ov.Core, rng: np.random.Generator, family: str, precision: str
+) -> None:
+    """No router and no attention: against the float64 oracle, for few tokens and for a prompt of three chunks."""
+    given = example(family, rng, topk_as_inputs=True, experts=8, **PRECISIONS[precision])
+    (weights,) = given.weights
+    unfused = core.compile_model(given.model.clone(), "GPU", HALF)
+    ov_moe.optimize(given.model, max_tokens=16, few_tokens=8)
+    fused = ov_moe.compile_model(core, given.model, "GPU", HALF, micro_kernel="dpas")
+    for tokens in (1, 7, 37):
+        x = rng.standard_normal((tokens, given.hidden)).astype(np.float16).astype(np.float32)
+        ids, factors = random_ids(rng, tokens, 8, given.top_k), rng.random((tokens, given.top_k)).astype(np.float16)
+        inputs = {"x": x, "ids": ids, "weights": factors.astype(np.float32)}
+        expected = weights.oracle(x, ids, factors.astype(np.float64))
+        ours, plugins = (
+            float(np.abs(compiled(inputs)["y"].reshape(expected.shape) - expected).max() / np.abs(expected).max())
+            for compiled in (fused, unfused)
+        )
+        print(f"{family} {precision} T={tokens}: {ours:.1e} dpas, {plugins:.1e} unfused")
+        assert 0 < ours <= plugins
 
 
 def layers(properties: dict[str, Any]) -> dict[str, dict[str, str]]:
