@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import openvino as ov
 
+from ov_moe.devices.xmx import xmx_subgroup
 from ov_moe.errors import DeviceError
 from ov_moe.spec import Activations, DeviceInfo
 
 _GPU = re.compile(r"GPU(\.\d+)?")
 _F32 = re.compile(r"\b(f32|float32|float)\b")
-XMX = "GPU_HW_MATMUL"
-"""The capability that the plugin shows for matrix units."""
 _WRAPPED = re.compile(r"(?:AUTO|MULTI):(GPU(?:\.\d+)?)")
 
 
@@ -72,26 +71,6 @@ def parse_target(core: ov.Core, device: str) -> Target:
     units = int(core.get_property(name, "GPU_EXECUTION_UNITS_COUNT"))
     subgroup = xmx_subgroup(core.get_property(name, "OPTIMIZATION_CAPABILITIES"), _architecture(core, name))
     return Target(name, str(core.get_property(name, "FULL_DEVICE_NAME")), max(units, 1), subgroup)
-
-
-def xmx_subgroup(capabilities: Sequence[str], architecture: str) -> int:
-    """Work-items of a sub-group that XMX takes: 8 or 16, the device's smallest sub-group; 0 where there is no XMX.
-
-    The extension cl_intel_subgroup_matrix_multiply_accumulate ties its functions to the smallest sub-group of the
-    device. That is 8 on Arc (12.55 to 12.57) and Arrow Lake H (12.74), 16 on Ponte Vecchio (12.60, 12.61) and from Xe2
-    (20.x) on.
-
-    Args:
-        capabilities: OPTIMIZATION_CAPABILITIES of the GPU plugin.
-        architecture: GPU_UARCH_VERSION, ``major.minor.revision``.
-    """
-    found = re.match(r"(\d+)\.(\d+)\.", architecture)
-    if XMX not in capabilities or not found:
-        return 0
-    major, minor = int(found[1]), int(found[2])
-    if major == 12:
-        return 16 if minor in (60, 61) else 8
-    return 16 if major >= 20 else 0
 
 
 def _architecture(core: ov.Core, name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ov_moe.config import Config, unknown_variables
-from ov_moe.devices.target import XMX, xmx_subgroup
+from ov_moe.devices.xmx import XMX, xmx_subgroup
 from ov_moe.doctor.finding import Finding, Level
 from ov_moe.kernels.choose import OVER_PROVISION
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from ov_moe.devices.target import xmx_subgroup
+from ov_moe.devices.xmx import xmx_subgroup
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.choose import choose_config, choose_model_config, decode_config, dpas_config
 from ov_moe.kernels.compose import source_hash
