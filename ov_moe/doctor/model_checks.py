@@ -11,8 +11,7 @@ from ov_moe.doctor.finding import Finding, Level
 BUILD_SECONDS = 0.55
 
 _MIB, _GIB = 2**20, 2**30
-# Parts of a configuration that have their own words.
-_SAID = ("schedule", "fetch", "groups", "micro_kernel", "subgroup", "subgroup_rows", "emulation")
+_SIZES = ("tile_m", "tile_n", "tile_k", "local_size")
 
 
 def check_model(facts: dict[str, Any], total_memory: int, gpu: bool = True) -> list[Finding]:
@@ -75,8 +74,7 @@ def _paths(facts: dict[str, Any]) -> list[Finding]:
             "pool": f"pool of {kernels.get('groups')} work-groups, tasks by {kernels.get('fetch')}",
             "grid": "grid of work-groups, most of which find nothing where routing is uneven",
         }
-        rest = {key: value for key, value in kernels.items() if key not in _SAID}
-        sizes = ", ".join(f"{key} {value}" for key, value in rest.items())
+        sizes = ", ".join(f"{key} {kernels[key]}" for key in _SIZES if key in kernels)
         found.append(Finding("ok", f"kernels for {name}", f"{words[kernels['schedule']]} ({sizes})"))
     return [*found, _micro_kernel(facts["kernels"]["prefill"], facts["why"])]
 
