@@ -88,6 +88,12 @@ ushort8 __attribute__((overloadable)) intel_sub_group_block_read_us8(const local
 #define BIAS_f4e2m1 0
 #define BIAS_float 0
 
+// 8 neighbouring f16. By shifts and masks: as a permutation of halves it took Arc's compiler twice the instructions.
+inline uint4 pairs_of_halves(uint4 w)
+{
+    const uint2 low = w.xy & 0xFFFFu, high = w.zw & 0xFFFF0000u;
+    return (uint4)(low | w.zw << 16, w.xy >> 16 | high).xzyw;
+}
 inline half8 pairs_of_nibbles(uint q)
 {
     return as_half8(((uint4)(q, q >> 4, q >> 8, q >> 12) & 0x000F000Fu) | 0x64006400u);
@@ -125,7 +131,7 @@ DEFINE_UNITS_8(i8, char, 0x80808080)
 inline void __attribute__((overloadable)) units_float(half8 unit[4], const global half *w, ulong i)
 {
     UNROLL for (int u = 0; u < 4; ++u)
-        unit[u] = as_half8(vload4(u, (const global uint *)(w + i))).s04152637;
+        unit[u] = as_half8(pairs_of_halves(vload4(u, (const global uint *)(w + i))));
 }
 inline void __attribute__((overloadable)) units_float(half8 unit[4], const global float *w, ulong i)
 {
@@ -207,17 +213,19 @@ inline void gather_rows(local uint *x_tile, const global INPUT0_TYPE *x, const l
         const int r = i / (TILE_K / 8), u = i % (TILE_K / 8), k = k0 + 8 * u;
         if (r >= rows)
             break; // rows only grow
-        half8 v = 0.0h;
+        uint4 words = 0;
         if (X_WIDE) {
-            if (k < GEMM_K)
-                v = as_half8(vload4(0, (const global uint *)(x + source[r] + k)));
+            if (GEMM_K % TILE_K == 0 || k < GEMM_K)
+                words = vload4(0, (const global uint *)(x + source[r] + k));
         } else {
+            half8 v = 0.0h;
             for (int j = 0; j < 8; ++j)
                 if (k + j < GEMM_K)
                     v[j] = x[source[r] + (k + j) * INPUT0_PITCHES[1]];
+            words = as_uint4(v);
         }
         local uint *operand = x_tile + (r / FRAG * (TILE_K / FRAG_K) + u / 2) * FRAG_WORDS;
-        vstore4(as_uint4(v.s04152637), 0, operand + r % FRAG * 8 + u % 2 * 4);
+        vstore4(pairs_of_halves(words), 0, operand + r % FRAG * 8 + u % 2 * 4);
     }
 }
 
