@@ -30,7 +30,8 @@ from ov_moe.spec import Activation, Fetch, GateUpLayout, Precision, ProjectionSp
 
 MAX_TOKENS = 1024
 COMPUTE_UNITS = 512  # of an Arc A770
-XMX_SUBGROUPS = {"acm-g10": 8, "pvc": 16}
+# The last four need a newer ocloc than Debian 12's: name them by --device.
+XMX_SUBGROUPS = {"acm-g10": 8, "pvc": 16, "arl-h": 8, "bmg": 16, "lnl-m": 16, "ptl-h": 16}
 Buffers = Literal["float16", "float32"]  # what the plugin's precision hint makes of x, h, d and y
 Buffer = tuple[tuple[int, ...], str]  # shape and element type
 GPT_OSS_ACTIVATION = Activation("swiglu", beta=1.702, limit=7.0, up_offset=1.0)
@@ -152,7 +153,7 @@ def variants() -> Iterator[Variant]:
 def dpas_variants() -> Iterator[Variant]:
     """What XMX devices get: dpas for f16 buffers, fma in its tiles for f32 buffers; Route and Combine in its groups."""
     settings = dict(configurations())
-    for subgroup in XMX_SUBGROUPS.values():
+    for subgroup in sorted(set(XMX_SUBGROUPS.values())):
         for name, block in {**NAMED, **OTHERS}.items():
             for which in settings if name in NAMED else ("ticket",):
                 config = dpas_config(settings[which], subgroup)
