@@ -30,6 +30,13 @@
 #define W_UNITS (TILE_N * W_COLUMN_UNITS)
 #define W_COPIES CEIL_DIV(W_UNITS, LOCAL_SIZE) // of a work-item
 #define X_COPIES CEIL_DIV(X_UNITS, LOCAL_SIZE)
+#if PACKED // copy i: column i % W_POINTERS of the work-item's, i / W_POINTERS times W_STRIDE 32s of K further
+#define W_POINTERS (TILE_N > LOCAL_SIZE ? TILE_N / LOCAL_SIZE : 1)
+#define W_STRIDE (TILE_N > LOCAL_SIZE ? 1 : LOCAL_SIZE / TILE_N)
+#else
+#define W_POINTERS W_COPIES
+#define W_STRIDE 0
+#endif
 
 // Scales and zero points of a stage: an entry for each SCALE_K of K and column.
 #if W_GROUP == 0 || W_GROUP % TILE_K == 0
@@ -65,6 +72,9 @@
 #define SWIZZLE(row) (X_ROW_UNITS >= 8 ? (row) & 7 : (row) >> 1 & 3)
 // Whether unpacked scales stay in registers across the 32s of a group: not where accumulators fill them.
 #define KEEP_SCALES (FRAGS_M * FRAGS_N < 32)
+// Fragments of columns that are dequantised before their products are issued: the more, the further apart are products
+// that wait for each other. 8 of them beside 4 fragments of rows leave no register free.
+#define TOGETHER FRAGS_N
 
 typedef struct {
     const global uchar *w[2], *s[2], *z[2];
@@ -79,16 +89,18 @@ PTX uint matrix_row(int c, int expert, int block)
     return (uint)expert * PART_ROWS + (PART_OF(c) ? PART_ROW_1(n) : PART_ROW_0(n));
 }
 
-// What a work-item copies in each stage.
+// What a work-item copies: where the next stage's weights stand, the next stage's first k, and entries of group 0.
 typedef struct {
-    const global uchar *w[W_COPIES];
-    uint scale[SCALE_COPIES > 0 ? SCALE_COPIES : 1]; // entry of group 0
+    const global uchar *w[W_POINTERS];
+    uint scale[SCALE_COPIES > 0 ? SCALE_COPIES : 1];
+    int k0;
 } copies_t;
+#define COPIES (X_COPIES + W_COPIES + SCALE_COPIES)
 
 PTX void plan_copies(copies_t *copies, const matrices_t *matrices, int expert, int block)
 {
     const int lid = get_local_id(0);
-    UNROLL for (int i = 0; i < W_COPIES; ++i)
+    UNROLL for (int i = 0; i < W_POINTERS; ++i)
     {
         const int unit = lid + i * LOCAL_SIZE, c = PACKED ? unit % TILE_N : unit / W_COLUMN_UNITS;
         const uint row = matrix_row(c, expert, block), before = expert * PART_ROWS;
@@ -106,105 +118,124 @@ PTX void plan_copies(copies_t *copies, const matrices_t *matrices, int expert, i
             copies->scale[i] = matrix_row(unit % TILE_N, expert, block) * GROUPS_K;
         }
     }
+    copies->k0 = 0;
 }
 
-// Starts the copies of K [k0 .. k0 + TILE_K) into a stage. Dead rows are left as they are: mma keeps rows apart, and
-// nobody stores their sums.
-PTX void start_copies(local uint4 *stage, const copies_t *copies, const matrices_t *matrices, const global half *x,
-                      const local uint *source, int rows, int k0)
+// Starts copy number j of COPIES, a constant: rows of x, then weights, then scales. Nothing is copied behind the last
+// stage. Dead rows are left as they are: mma keeps rows apart, and nobody stores their sums.
+PTX void start_copy(const int j, local uint4 *stage, const copies_t *copies, const matrices_t *matrices,
+                    const global half *x, const local uint *source, int rows)
 {
-    const int lid = get_local_id(0), x_row = lid / X_ROW_UNITS, u = lid % X_ROW_UNITS, k = k0 + 8 * u;
+    const int lid = get_local_id(0), k0 = copies->k0;
+    const bool more = k0 < GEMM_K;
     const address_t to = ADDRESS(stage);
-    const int inside = GEMM_K % TILE_K == 0 || k < GEMM_K ? 16 : 0;
-    uint offsets[X_COPIES];
-    UNROLL for (int i = 0; i < X_COPIES; ++i)
-        offsets[i] = source[x_row * X_COPIES + i];
-    UNROLL for (int i = 0; i < X_COPIES; ++i)
-    {
-        const int r = x_row + i * ROWS_AT_ONCE;
-        if (r < rows)
-            COPY_16(to + (r * X_ROW_UNITS + (u ^ SWIZZLE(r))) * 16, x + offsets[i] + (inside ? k : 0), inside);
-    }
-    UNROLL for (int i = 0; i < W_COPIES; ++i)
-    {
-        const int unit = lid + i * LOCAL_SIZE;
+    if (j < X_COPIES) {
+        const int u = lid % X_ROW_UNITS, r = lid / X_ROW_UNITS + j * ROWS_AT_ONCE;
+        const global half *from = x + k0 + 8 * u + source[lid / X_ROW_UNITS * X_COPIES + j];
+        const address_t place = to + (r * X_ROW_UNITS + (u ^ SWIZZLE(r))) * 16;
+        if (GEMM_K % TILE_K == 0)
+            COPY_16(place, from, r < (more ? rows : 0));
+        else
+            COPY_16_FILL(place, from, k0 + 8 * u < GEMM_K, r < (more ? rows : 0));
+    } else if (j < X_COPIES + W_COPIES) {
+        const int i = j - X_COPIES, unit = lid + i * LOCAL_SIZE;
         const int c = PACKED ? unit % TILE_N : unit / W_COLUMN_UNITS, v = PACKED ? unit / TILE_N : unit % W_COLUMN_UNITS;
-        if (W_UNITS % LOCAL_SIZE == 0 || unit < W_UNITS) {
-            const int bytes = GEMM_K % TILE_K == 0 || k0 + v * (128 / W_BITS) < GEMM_K ? 16 : 0;
-            const ulong step = PACKED ? (ulong)(k0 / 32) * (PART_ROWS * 16) : k0 * W_BITS / 8;
-            COPY_16(to + (X_UNITS + v * TILE_N + COLUMN_PLACE(c)) * 16, copies->w[i] + (bytes ? step : 0), bytes);
-        }
-    }
-    const address_t entries = to + (X_UNITS + W_UNITS) * 16;
-    UNROLL for (int i = 0; i < SCALE_COPIES; ++i)
-    {
-        const int unit = lid + i * LOCAL_SIZE;
+        const global uchar *from = copies->w[i % W_POINTERS] + (ulong)(i / W_POINTERS * W_STRIDE) * (PART_ROWS * 16);
+        const address_t place = to + (X_UNITS + v * TILE_N + COLUMN_PLACE(c)) * 16;
+        const bool mine = more && (W_UNITS % LOCAL_SIZE == 0 || unit < W_UNITS);
+        if (GEMM_K % TILE_K == 0)
+            COPY_16(place, from, mine);
+        else
+            COPY_16_FILL(place, from, k0 + v * (128 / W_BITS) < GEMM_K, mine);
+    } else if (SCALE_COPIES) {
+        const int i = SCALE_COPIES ? j - X_COPIES - W_COPIES : 0, unit = lid + i * LOCAL_SIZE;
+        const address_t entries = to + (X_UNITS + W_UNITS) * 16;
 #if PACKED
-        const int c = unit % (TILE_N / 4) * 4, j = unit / (TILE_N / 4);
-        if (SCALE_UNITS % LOCAL_SIZE == 0 || unit < SCALE_UNITS) {
-            const ulong place = copies->scale[i] + (ulong)GROUP_OF(k0 + j * SCALE_K) * PART_ROWS;
-            COPY_16(entries + unit * 16, (PART_OF(c) ? matrices->s[1] : matrices->s[0]) + place * 4, 16);
-        }
+        const int c = unit % (TILE_N / 4) * 4, part = unit / (TILE_N / 4);
+        const uint place = copies->scale[i] + (uint)GROUP_OF(k0 + part * SCALE_K) * PART_ROWS;
+        const bool mine = more && (SCALE_UNITS % LOCAL_SIZE == 0 || unit < SCALE_UNITS);
+        COPY_16(entries + unit * 16, (PART_OF(c) ? matrices->s[1] : matrices->s[0]) + place * 4ul, mine);
 #else
-        const int c = unit % TILE_N, j = unit / TILE_N;
-        if (ENTRIES % LOCAL_SIZE == 0 || unit < ENTRIES) {
-            // The aligned words that hold the scale and the zero point.
-            const uint place = copies->scale[i] + GROUP_OF(k0 + j * SCALE_K);
-            const address_t entry = entries + (j * TILE_N + COLUMN_PLACE(c)) * 8;
-            COPY_4(entry, (PART_OF(c) ? matrices->s[1] : matrices->s[0]) + place / (4 / sizeof(SCALE_T)) * 4ul);
-            if (W_HAS_ZERO)
-                COPY_4(entry + 4, (PART_OF(c) ? matrices->z[1] : matrices->z[0]) + place / (32 / W_BITS) * 4ul);
-        }
+        // The aligned words that hold the scale and the zero point.
+        const int c = unit % TILE_N, part = unit / TILE_N;
+        const uint place = copies->scale[i] + GROUP_OF(k0 + part * SCALE_K);
+        const address_t entry = entries + (part * TILE_N + COLUMN_PLACE(c)) * 8;
+        const bool mine = more && (ENTRIES % LOCAL_SIZE == 0 || unit < ENTRIES);
+        COPY_4(entry, (PART_OF(c) ? matrices->s[1] : matrices->s[0]) + place / (4 / sizeof(SCALE_T)) * 4ul, mine);
+        if (W_HAS_ZERO)
+            COPY_4(entry + 4, (PART_OF(c) ? matrices->z[1] : matrices->z[0]) + place / (32 / W_BITS) * 4ul, mine);
 #endif
     }
 }
 
-// acc += the stage; `live` of the FRAGS_M fragments hold rows (a constant where this is called). first[q] is the scale of
-// group 0 of the lane's first column in run q.
-PTX void multiply(float4 acc[FRAGS_M][FRAGS_N], const local uint4 *stages, const local uint4 *stage,
+// All copies of a stage are started.
+PTX void end_copies(copies_t *copies)
+{
+    COPIES_END_STAGE();
+    UNROLL for (int i = 0; i < W_POINTERS; ++i)
+        copies->w[i] += PACKED ? (TILE_K / 32) * PART_ROWS * 16 : TILE_K * W_BITS / 8;
+    copies->k0 += TILE_K;
+}
+
+// acc += the stage at `read`, and the copies of a later stage to `write` between the products. `live` of the FRAGS_M
+// fragments hold rows (a constant where this is called). first[q] is the scale of group 0 of the lane's first column in
+// run q.
+PTX void multiply(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, int read, int write, copies_t *copies,
+                  const matrices_t *matrices, const global half *x, const local uint *source, int rows,
                   const uint first[RUNS], int k0, const int live)
 {
     const int lane = get_local_id(0) % 32, warp = get_local_id(0) / 32, g = lane / 4, p = lane % 4;
     const int warp_n = warp % WARPS_N, warp_m = warp / WARPS_N % WARPS_M, warp_k = warp / (WARPS_N * WARPS_M);
+    const local uint4 *stage = stages + read * STAGE_UNITS;
     const local uint4 *w_tile = stage + X_UNITS + warp_n * FRAGS_N * 8 + g;
     const local entry_t *entries = (const local entry_t *)(stage + X_UNITS + W_UNITS) + warp_n * FRAGS_N * 8;
     const int x_row = warp_m * 16 + lane % 16, x_unit = lane / 16; // what the lane names to LOAD_MATRICES
     const address_t x_tile = ADDRESS(stage) + x_row * X_ROW_UNITS * 16;
     uint scale[FRAGS_N];
     zero_t zero[FRAGS_N];
-UNROLL_BY_SUBS
-    for (int s = 0; s < SUBS / WARPS_K; ++s) {
+    UNROLL for (int s = 0; s < SUBS / WARPS_K; ++s)
+    {
         const int j = warp_k * (SUBS / WARPS_K) + s;
-        uint a[FRAGS_M][2][4];
-        UNROLL for (int i = 0; i < FRAGS_M; ++i)
-            UNROLL for (int h = 0; h < 2; ++h)
-                if (i < live)
-                    LOAD_MATRICES(a[i][h], x_tile + (i * WARPS_M * 16 * X_ROW_UNITS +
-                                                     ((j * 4 + h * 2 + x_unit) ^ SWIZZLE(x_row))) * 16);
-        // Fragments dequantised before their mma are issued: an mma that waits for the one before it stalls the warp.
-        const int together = live >= 4 || FRAGS_N < 2 ? 1 : live >= 2 || FRAGS_N < 4 ? 2 : 4;
-        uint b[4][4];
-        UNROLL for (int n = 0; n < FRAGS_N; ++n)
+        UNROLL for (int n0 = 0; n0 < FRAGS_N; n0 += TOGETHER)
         {
-            if (W_GROUP && (!KEEP_SCALES || s * 32 % SCALE_K == 0)) {
-                const int part = j * 32 / SCALE_K;
+            // Fragments dequantised before their mma are issued: an mma that waits for the one before it stalls the warp.
+            uint b[TOGETHER][4];
+            UNROLL for (int m = 0; m < TOGETHER; ++m)
+            {
+                const int n = n0 + m;
+                if (W_GROUP && (!KEEP_SCALES || s * 32 % SCALE_K == 0)) {
+                    const int part = j * 32 / SCALE_K;
 #if PACKED
-                const entry_t entry = entries[part * TILE_N + n / RUN * RUN_COLUMNS + g / 2 * (2 * RUN) + g % 2 + n % RUN * 2];
+                    const int entry = n / RUN * RUN_COLUMNS + g / 2 * (2 * RUN) + g % 2 + n % RUN * 2;
 #else
-                const entry_t entry = entries[part * TILE_N + n * 8 + g];
+                    const int entry = n * 8 + g;
 #endif
-                const uint index = first[n / RUN] + n % RUN * (2 * ROW_STEP * GROUPS_K) + GROUP_OF(k0 + part * SCALE_K);
-                scale_and_zero(entry, index, &scale[n], &zero[n]);
+                    const uint index = first[n / RUN] + n % RUN * (2 * ROW_STEP * GROUPS_K) + GROUP_OF(k0 + part * SCALE_K);
+                    scale_and_zero(entries[part * TILE_N + entry], index, &scale[n], &zero[n]);
+                }
+                dequantise(b[m], w_tile + j * UNITS_PER_SUB * TILE_N + n * 8, p, scale[n], zero[n]);
             }
-            dequantise(b[n % together], w_tile + j * UNITS_PER_SUB * TILE_N + n * 8, p, scale[n], zero[n]);
-            if (n % together == together - 1)
-                UNROLL for (int h = 0; h < 2; ++h)
-                    UNROLL for (int m = 0; m < 4; ++m)
-                        UNROLL for (int i = 0; i < FRAGS_M; ++i)
-                            if (i < live && m < together) {
-                                const int f = m < together ? n - together + 1 + m : 0;
-                                acc[i][f] = mma(acc[i][f], a[i][h], b[m][2 * h], b[m][2 * h + 1]);
-                            }
+            UNROLL for (int h = 0; h < 2; ++h)
+            {
+                uint a[FRAGS_M][4];
+                UNROLL for (int i = 0; i < FRAGS_M; ++i)
+                    if (i < live)
+                        LOAD_MATRICES(a[i], x_tile + (i * WARPS_M * 16 * X_ROW_UNITS +
+                                                      ((j * 4 + h * 2 + x_unit) ^ SWIZZLE(x_row))) * 16);
+                UNROLL for (int m = 0; m < TOGETHER; ++m)
+                {
+                    UNROLL for (int i = 0; i < FRAGS_M; ++i)
+                        if (i < live)
+                            acc[i][n0 + m] = mma(acc[i][n0 + m], a[i], b[m][2 * h], b[m][2 * h + 1]);
+                    // A share of the copies: in one piece they would keep the warp from its products. With two stages
+                    // they must arrive within this step, and start at once: 6 % at 8192 tokens.
+                    const int slots = STAGES == 2 ? 1 : SUBS / WARPS_K * FRAGS_N * 2;
+                    const int slot = (s * FRAGS_N + n0) * 2 + h * TOGETHER + m;
+                    UNROLL for (int c = 0; c < COPIES; ++c)
+                        if (c >= COPIES * slot / slots && c < COPIES * (slot + 1) / slots)
+                            start_copy(c, stages + write * STAGE_UNITS, copies, matrices, x, source, rows);
+                }
+            }
         }
     }
 }
@@ -230,34 +261,28 @@ PTX void multiply_tile(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, const 
 
     UNROLL for (int s = 0; s < STAGES - 1; ++s)
     {
-        if (s < STEPS)
-            start_copies(stages + s * STAGE_UNITS, &copies, matrices, x, source, task->rows, s * TILE_K);
-        COPIES_END_STAGE();
+        UNROLL for (int c = 0; c < COPIES; ++c)
+            start_copy(c, stages + s * STAGE_UNITS, &copies, matrices, x, source, task->rows);
+        end_copies(&copies);
     }
     int read = 0, write = STAGES - 1;
-UNROLL_NOT
+    UNROLL_NOT
     for (int step = 0; step < STEPS; ++step) {
         COPIES_WAIT(STAGES - 2);
         barrier(CLK_LOCAL_MEM_FENCE); // the stage has arrived for all, and all are done with the one before
-        if (step + STAGES - 1 < STEPS)
-            start_copies(stages + write * STAGE_UNITS, &copies, matrices, x, source, task->rows,
-                         (step + STAGES - 1) * TILE_K);
-        COPIES_END_STAGE();
-        const local uint4 *stage = stages + read * STAGE_UNITS;
-#define MULTIPLY(frags) multiply(acc, stages, stage, first, step * TILE_K, frags)
+#define MULTIPLY(frags) \
+    multiply(acc, stages, read, write, &copies, matrices, x, source, task->rows, first, step * TILE_K, frags)
 #if MMA_EMULATION
-        MULTIPLY(live); // one copy compiles three times faster
+        MULTIPLY(FRAGS_M); // one copy compiles three times faster
 #else
-        if (FRAGS_M >= 4 && live <= FRAGS_M / 4) {
-            if (live > 0)
-                MULTIPLY(FRAGS_M / 4);
-        } else if (FRAGS_M >= 2 && live <= FRAGS_M / 2) {
-            if (live > 0)
-                MULTIPLY(FRAGS_M / 2);
-        } else if (live > 0) {
+        if (FRAGS_M >= 4 && live <= FRAGS_M / 4)
+            MULTIPLY(FRAGS_M / 4); // also without rows: the copies are for all
+        else if (FRAGS_M >= 2 && live <= FRAGS_M / 2)
+            MULTIPLY(FRAGS_M / 2);
+        else
             MULTIPLY(FRAGS_M);
-        }
 #endif
+        end_copies(&copies);
         read = read + 1 == STAGES ? 0 : read + 1;
         write = write + 1 == STAGES ? 0 : write + 1;
     }

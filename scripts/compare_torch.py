@@ -116,7 +116,7 @@ def run_comparison(torch: Any, plan: Plan, wish: str, graph: bool, json: Path | 
             sides = {"torch": run, "torch-gemms": layer.gemms(case.inputs)}
             if graph:
                 sides["torch-graph"] = graphed(torch, run)
-            variants = {name: cuda_timed(torch, side, flush.size) for name, side in sides.items()}
+            variants = {name: cuda_timed(torch, side, flush.size, name == "torch") for name, side in sides.items()}
             variants |= {name: timed(ours, "layer", flush) for name, ours in contest.runs.items()}
             timings = dict(zip(variants, interleave(list(variants.values()), plan.repeats, plan.seconds), strict=True))
             ours = [replace(row, baseline="torch") for row in contest.rows("layer", timings, timings["torch"], limits)]

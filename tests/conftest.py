@@ -1,6 +1,6 @@
 """Every test process starts the virtual GPU first: openvino must not be imported before it.
 
-OV_MOE_TESTS_REAL_DEVICE=1 leaves it out: `pytest tests/device/test_mma.py` then runs on the machine's own OpenCL device.
+OV_MOE_TESTS_REAL_DEVICE=1 leaves it out: `pytest tests/device/test_mma.py` then runs on the machine's OpenCL device.
 """
 
 from __future__ import annotations

@@ -121,13 +121,21 @@ def graphed(torch: Any, run: Callable[[], Any]) -> Callable[[], Any]:
     return replay
 
 
-def cuda_timed(torch: Any, run: Callable[[], Any], flush_bytes: int) -> Callable[[], float]:
-    """A variant for ``interleave``: milliseconds between two CUDA events, behind a flush."""
+def cuda_timed(torch: Any, run: Callable[[], Any], flush_bytes: int, launches: bool) -> Callable[[], float]:
+    """A variant for ``interleave``: milliseconds between two CUDA events, behind a flush as the kernels' own.
+
+    With ``launches`` the GPU is idle when Python begins to launch, as it is where launches take longer than kernels;
+    without, launches are hidden behind the flush as far as it lasts.
+    """
     buffer = torch.empty(flush_bytes, dtype=torch.uint8, device="cuda")
+    clean = torch.ones(flush_bytes // 4, dtype=torch.float32, device="cuda")
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
 
     def once() -> float:
         buffer.fill_(1)
+        clean.max()
+        if launches:
+            torch.cuda.synchronize()
         begin.record()
         run()
         end.record()

@@ -43,7 +43,6 @@ class KernelConfig:
         warps_n: Along its columns.
         warps_k: Along K.
         stages: Depth of the copies of ``mma`` to local memory.
-        unroll: 32s of K in one body of the loop of ``mma``.
         packed: Whether ``mma`` finds 4-bit weights as ov_moe.kernels.pack lays them out, not as stored.
         emulation: Whether the matrix instruction is computed by sub-group operations, for devices without it.
     """
@@ -63,7 +62,6 @@ class KernelConfig:
     warps_n: int = 4
     warps_k: int = 1
     stages: int = 3
-    unroll: int = 4
     packed: bool = False
     emulation: bool = False
 
@@ -96,7 +94,7 @@ class KernelConfig:
 
     def _check_mma(self) -> None:
         warps = (self.warps_m, self.warps_n, self.warps_k)
-        if min(*warps, self.unroll) < 1 or self.stages < 2 or self.local_size != MMA_WARP * math.prod(warps):
+        if min(warps) < 1 or self.stages < 2 or self.local_size != MMA_WARP * math.prod(warps):
             raise InvalidInputError(
                 f"local_size {self.local_size} must be {MMA_WARP} work-items for each of {' x '.join(map(str, warps))} "
                 f"warps, and stages {self.stages} at least 2."
@@ -138,7 +136,7 @@ class KernelConfig:
         }
         if self.micro_kernel == "mma":
             values |= {name: str(int(getattr(self, name.lower()))) for name in MMA_DEFINES}
-            values |= {"MMA_EMULATION": str(int(self.emulation)), "UNROLL_SUBS": str(self.unroll)}
+            values["MMA_EMULATION"] = str(int(self.emulation))
         return values
 
     def compiler_options(self) -> tuple[str, ...]:

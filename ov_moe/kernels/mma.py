@@ -40,32 +40,27 @@ def mma_config(config: KernelConfig, workload: Workload, compute_units: int, pac
         compute_units: Multiprocessors of the device.
         packed: Whether the weights are packed.
     """
-    rows, wide = workload.rows_per_expert, workload.hidden % 256 == 0 and workload.intermediate % 128 == 0
-    four_bit = workload.precision in FOUR_BIT
-    # Tile, warps (M, N, K), stages, unrolled 32s of K, groups that a multiprocessor holds.
+    rows, four_bit = workload.rows_per_expert, workload.precision in FOUR_BIT
+    # Tile, warps (M, N, K), stages, groups that a multiprocessor holds.
     if not four_bit:
         # 8 and 16 bits: judged, not tuned; local memory holds two stages.
-        shape = ((64, 128, 32), (1, 4, 1), 2, 4, 3)
+        shape = ((64, 128, 32), (1, 4, 1), 2, 3)
     elif rows < 2:
         # Decode, Qwen3 at 1 to 16 tokens, GPT-OSS at 1 to 4: small tasks, K over two warps.
-        shape = ((16, 64, 128), (1, 2, 2), 4, 1, 4)
+        shape = ((16, 64, 128), (1, 2, 2), 4, 4)
     elif rows < 16 or (not packed and rows <= 64):
         # Few tokens, Qwen3 at 64 to 128, GPT-OSS at 16 to 64.
-        shape = ((32, 128, 64), (1, 4, 1), 3, 4, 4)
-    elif not packed and rows >= 128:
-        # As stored, dequantisation is dearer: Qwen3 at 2048, then more rows for each weight.
-        narrow = ((64, 256, 64), (1, 4, 1), 2, 4, 2)
-        shape = narrow if wide and rows < 256 else ((128, 128, 64), (2, 2, 1), 2, 4, 2)
-    elif wide and rows >= 128:
-        # Prefill, Qwen3 from 2048 tokens on.
-        shape = ((64, 256, 64), (1, 4, 1), 2, 4, 2)
-    elif rows >= 512:
-        # Prefill, GPT-OSS from 4096 tokens on.
-        shape = ((128, 128, 64), (2, 2, 1), 2, 4, 2)
+        shape = ((32, 128, 64), (1, 4, 1), 3, 4)
+    elif rows < 96:
+        # Qwen3 at 256 to 1024, GPT-OSS at 128 to 512: padded rows cost more than reading x twice as often.
+        shape = ((64, 128, 64), (1, 4, 1), 3, 3)
+    elif rows < 256:
+        # Qwen3 at 2048, GPT-OSS at 1024: what limits is how often x is read, once for each block of columns.
+        shape = ((64, 256, 64), (1, 4, 1), 2, 2)
     else:
-        # Prefill, Qwen3 at 512 to 1024, GPT-OSS at 128 to 2048: 2880 fills no blocks of 256 columns.
-        shape = ((64, 128, 64), (1, 4, 1), 3, 1, 3)
-    (tile_m, tile_n, tile_k), (warps_m, warps_n, warps_k), stages, unroll, groups = shape
+        # Qwen3 from 4096 tokens on, GPT-OSS from 2048: a warp of 128 rows turns each weight into f16 once for them all.
+        shape = ((128, 128, 64), (1, 4, 1), 2, 2)
+    (tile_m, tile_n, tile_k), (warps_m, warps_n, warps_k), stages, groups = shape
     return replace(
         config,
         micro_kernel="mma",
@@ -79,6 +74,5 @@ def mma_config(config: KernelConfig, workload: Workload, compute_units: int, pac
         warps_n=warps_n,
         warps_k=warps_k,
         stages=stages,
-        unroll=unroll,
         packed=packed and four_bit,
     )

@@ -28,18 +28,17 @@ HALF = np.float16
 SCHEDULES = ("grid", "ticket", "stride")
 
 
-def workload(rows: float, wide: bool = False, precision: Any = "u4") -> Workload:
-    """Average rows of an expert, in sizes that do or do not fill blocks of 256 columns."""
-    sizes = (256, 128) if wide else (96, 64)
-    return Workload(int(rows * 4), 8, 2, *sizes, precision)
+def workload(rows: float, precision: Any = "u4") -> Workload:
+    """So many rows an expert on average."""
+    return Workload(int(rows * 4), 8, 2, 96, 64, precision)
 
 
 def mma(schedule: str, rows: float, packed: bool = False, **more: Any) -> KernelConfig:
     """The tile for so many rows an expert, in a pool of 7 groups."""
-    wide, precision = more.pop("wide", False), more.pop("precision", "u4")
+    precision = more.pop("precision", "u4")
     fetch = "stride" if schedule == "stride" else "ticket"
     base = choose_config("off" if schedule == "grid" else "on", 8, 1, fetch)
-    chosen = mma_config(base, workload(rows, wide, precision), 1, packed)
+    chosen = mma_config(base, workload(rows, precision), 1, packed)
     return replace(chosen, **{"groups": 7, **more})
 
 
@@ -49,9 +48,9 @@ TILES = {
     "decode, packed": mma("ticket", 1, True),
     "few": mma("grid", 8),
     "few, packed": mma("stride", 8, True),
-    "prefill, packed": mma("ticket", 100, True),
-    "wide": mma("stride", 200, wide=True),
-    "wide, packed": mma("grid", 200, True, wide=True),
+    "prefill, packed": mma("ticket", 50, True),
+    "wide": mma("stride", 200),
+    "wide, packed": mma("grid", 200, True),
     "large": mma("ticket", 600),
     "large, packed": mma("ticket", 600, True),
 }
