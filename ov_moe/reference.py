@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe.errors import InvalidInputError
+from ov_moe.formats import e8m0, unpack_nibbles
 from ov_moe.kernels.plan import (
     ID_ABSENT,
     ID_PADDING,
@@ -54,20 +55,6 @@ def plan(ids: npt.NDArray[np.integer], experts: int, tile_m: int) -> npt.NDArray
     row_of_pair[pairs] = np.arange(pairs.size)
     result[layout.row_of_pair : layout.row_of_pair + flat.size] = row_of_pair
     return result
-
-
-def unpack_nibbles(packed: npt.NDArray[np.uint8], signed: bool, count: int) -> npt.NDArray[np.int64]:
-    """Flat 4-bit values, low nibble first, from bytes: ``count`` of them, two's complement if ``signed``."""
-    flat = packed.reshape(-1)
-    values = np.stack([flat & 15, flat >> 4], axis=1).reshape(-1)[:count].astype(np.int64)
-    if signed:
-        values = np.where(values > 7, values - 16, values)
-    return values
-
-
-def e8m0(exponents: npt.NDArray[np.uint8]) -> Array:
-    """Scales of the type f8e8m0 from their bytes: 2^(byte - 127); 255 is NaN."""
-    return np.where(exponents == 255, np.nan, np.ldexp(1.0, exponents.astype(np.int64) - 127))
 
 
 def dequantize(

@@ -73,9 +73,9 @@ class Flush:
         self._word = 0
         self._read: Prepared | None = None
         if device.is_gpu:
-            clean, out = device.allocate(self.size), device.allocate(4)
+            clean, out, count = device.allocate(self.size), device.allocate(4), np.uint64(self.size // 16)
             device.fill(clean, 0x3F9D70A4)
-            self._read = device.prepare(bench_source("limits.cl"), "bench_read", [clean, np.uint64(self.size // 16), out])
+            self._read = device.prepare(bench_source("limits.cl"), "bench_read", [clean, count, out])
 
     def __call__(self) -> None:
         """Enqueue the write and the read."""

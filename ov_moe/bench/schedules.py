@@ -16,7 +16,7 @@ from ov_moe.kernels.choose import choose_config, pool_groups
 from ov_moe.kernels.compose import read_source
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
-from ov_moe.kernels.mma import can_pack, mma_config, mma_refusal
+from ov_moe.kernels.mma import PACK_ROWS, can_pack, mma_config, mma_refusal
 from ov_moe.kernels.stages import COMBINE, ROUTE, Stage
 from ov_moe.spec import Activations, DeviceInfo, Fetch, Workload
 
@@ -58,13 +58,17 @@ SCHEDULES = {
         *(
             Schedule(
                 f"pool-{fetch}-{find}",
-                f"pool-{fetch} with the expert found by {words}",
+                f"pool-{fetch} with {words}",
                 fetch,
                 "schedule_find.cl",
                 find,
             )
             for fetch in ("stride", "ticket")
-            for find, words in (("search", "binary search"), ("walk", "a monotone walk"))
+            for find, words in (
+                ("search", "the expert found by binary search"),
+                ("walk", "the expert found by a monotone walk"),
+                ("tiles", "the row tiles of an expert one behind another, not the N blocks of a row tile"),
+            )
         ),
     )
 }
@@ -118,7 +122,8 @@ def configure(
         raise InvalidInputError(f"--set micro_kernel=mma: {refusal}.")
     if kind == "mma" or (kind == "auto" and device.vendor == "nvidia" and not refusal):
         workload = Workload(tokens, spec.experts, spec.top_k, spec.hidden, spec.intermediate, spec.gate.precision)
-        packed = can_pack(spec) and settings.get("packed", "1") != "0"
+        pays = str(int(workload.rows_per_expert >= PACK_ROWS))
+        packed = can_pack(spec) and settings.get("packed", pays) != "0"
         config = mma_config(config, workload, device.compute_units, packed)
     types = {field.name: type(getattr(config, field.name)) for field in fields(config)}
     changes: dict[str, int | str | bool] = {}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ov_moe.reference import e8m0, unpack_nibbles
+from ov_moe.formats import e8m0, unpack_nibbles
 from ov_moe.spec import GateUpLayout, Precision, ProjectionSpec
 
 Bytes = npt.NDArray[np.uint8]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe import reference
+from ov_moe.formats import unpack_nibbles
 from ov_moe.kernels.block import FOUR_BIT
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.plan import ROW_INVALID, PlanLayout, PlanView
@@ -37,7 +38,7 @@ def _weights(attributes: Attributes, name: str, n: int, k: int, stored: Sequence
     scale = stored[1].reshape(experts, -1)[expert]
     zeros = None
     if zero and precision in FOUR_BIT:  # packed over all experts: an expert may start inside a byte
-        flat = reference.unpack_nibbles(stored[2], False, experts * scale.size).reshape(experts, -1)[expert]
+        flat = unpack_nibbles(stored[2], False, experts * scale.size).reshape(experts, -1)[expert]
         padded = np.append(flat, [0] * (flat.size % 2)).astype(np.uint8)
         zeros = padded[0::2] | padded[1::2] << 4
     elif zero:

@@ -65,7 +65,7 @@ def test_work_groups_launched_and_live() -> None:
     assert groups("loop", GATE_UP) == (3 * 7, 3 * 7, 4)
     for name, schedule in SCHEDULES.items():
         assert groups(name, ROUTE) == (1, 1, 1)
-        assert groups(name, COMBINE) == (5, 5, 1)
+        assert groups(name, COMBINE) == (4, 4, 1)  # 100 tokens of 9 work-items, 256 a group
         if schedule.fetch:
             assert groups(name, DOWN) == (5, 5, 1)
 
@@ -126,8 +126,9 @@ def test_tensor_cores_are_taken_where_they_can_serve() -> None:
     assert configured({}).micro_kernel == "fma"
     assert configured({}, vendor="other").groups == 64
     taken = configured({}, vendor="nvidia")
-    assert (taken.micro_kernel, taken.packed, taken.groups) == ("mma", True, 16)
-    assert configured({"packed": "0"}, vendor="nvidia").packed is False
+    assert (taken.micro_kernel, taken.packed, taken.groups) == ("mma", False, 16)
+    assert configured({"packed": "1"}, vendor="nvidia").packed is True
+    assert configured({}, "64/32/2/2", "nvidia").packed is True  # 16 rows an expert
     assert configured({"micro_kernel": "fma"}, vendor="nvidia").micro_kernel == "fma"
     assert configured({}, "48/32/8/2", "nvidia").micro_kernel == "fma"  # 48 is no multiple of 32
     assert configured({"micro_kernel": "mma", "emulation": "1"}).emulation is True

@@ -27,6 +27,12 @@ OTHER = {
     "micro_kernel": "dpas",
     "subgroup": 16,
     "subgroup_rows": 8,
+    "route_size": 512,
+    "warps_m": 2,
+    "warps_n": 2,
+    "warps_k": 2,
+    "stages": 2,
+    "packed": True,
     "emulation": True,
 }
 

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "ov_moe"
 # Lowest first: a module imports from lower layers and from its own folder. Whatever is not named here (optimizer,
 # compiler, demo, ...) wires the layers together and is above all of them; nobody imports the command line.
 LAYERS = (
-    {"errors", "spec"},
+    {"errors", "formats", "spec"},
     {"kernels"},
     {"devices"},
     {"reference", "virtual_gpu"},
@@ -39,6 +39,7 @@ WITHOUT_OPENVINO = (
     "devices/opencl",
     "devices/timing",
     "errors",
+    "formats",
     "spec",
     "cli",
     "demo/place",

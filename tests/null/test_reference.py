@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from ov_moe import reference
 from ov_moe.errors import InvalidInputError
+from ov_moe.formats import unpack_nibbles
 from ov_moe.kernels.plan import PlanLayout
 from ov_moe.spec import ProjectionSpec
 
@@ -55,8 +56,8 @@ def test_real_weights_are_taken_as_they_are(kind: type, rng: np.random.Generator
 
 @given(hnp.arrays(np.int64, st.integers(1, 33), elements=st.integers(-8, 7)))
 def test_nibbles_come_back(values: np.ndarray) -> None:
-    np.testing.assert_array_equal(reference.unpack_nibbles(pack(values), True, values.size), values)
-    np.testing.assert_array_equal(reference.unpack_nibbles(pack(values), False, values.size), values % 16)
+    np.testing.assert_array_equal(unpack_nibbles(pack(values), True, values.size), values)
+    np.testing.assert_array_equal(unpack_nibbles(pack(values), False, values.size), values % 16)
 
 
 ids_of_few = hnp.arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(1, 4)), elements=st.integers(-4, 7))
