@@ -23,13 +23,13 @@ kernel void ov_moe_down(const global INPUT0_TYPE *h, global int *plan,
 {
     TILE_LOCAL;
     local ulong source[TILE_M];
-    local int shared;
+    local int shared[2];
     down += INPUT2_OFFSET, down_scale += INPUT3_OFFSET, down_zero += INPUT4_OFFSET;
     bias += INPUT5_OFFSET;
 
     task_t task;
-    for (bool more = first_task(&task, plan, PLAN_TICKET_DOWN, CEIL_DIV(HIDDEN, TILE_N), &shared); more;
-         more = next_task(&task, plan, PLAN_TICKET_DOWN, CEIL_DIV(HIDDEN, TILE_N), &shared)) {
+    for (bool more = first_task(&task, plan, PLAN_TICKET_DOWN, CEIL_DIV(HIDDEN, TILE_N), shared); more;
+         more = next_task(&task, plan, PLAN_TICKET_DOWN, CEIL_DIV(HIDDEN, TILE_N), shared)) {
         for (int r = get_local_id(0); r < task.rows; r += LOCAL_SIZE)
             source[r] = AT(INPUT0, task.row + r, 0);
         barrier(CLK_LOCAL_MEM_FENCE);

@@ -62,13 +62,13 @@ kernel void ov_moe_gate_up(const global INPUT0_TYPE *x, global int *plan,
 {
     TILE_LOCAL;
     local ulong source[TILE_M];
-    local int shared;
+    local int shared[2];
     gate += INPUT2_OFFSET, gate_scale += INPUT3_OFFSET, gate_zero += INPUT4_OFFSET;
     UP_POINTERS;
 
     task_t task;
-    for (bool more = first_task(&task, plan, PLAN_TICKET_GATE_UP, CEIL_DIV(INTERMEDIATE, PAIRS), &shared); more;
-         more = next_task(&task, plan, PLAN_TICKET_GATE_UP, CEIL_DIV(INTERMEDIATE, PAIRS), &shared)) {
+    for (bool more = first_task(&task, plan, PLAN_TICKET_GATE_UP, CEIL_DIV(INTERMEDIATE, PAIRS), shared); more;
+         more = next_task(&task, plan, PLAN_TICKET_GATE_UP, CEIL_DIV(INTERMEDIATE, PAIRS), shared)) {
         for (int r = get_local_id(0); r < task.rows; r += LOCAL_SIZE)
             source[r] = AT(INPUT0, plan[PLAN_PAIR_OF_ROW + task.row + r] / TOP_K, 0);
         barrier(CLK_LOCAL_MEM_FENCE);

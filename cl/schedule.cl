@@ -7,6 +7,8 @@
 //         loops stride, so that a grid smaller than the problem is still right.
 // ticket: a fixed pool of groups over one linear space of tasks; the next task comes from an atomic counter.
 // stride: the same pool; group g takes tasks g, g + groups, ... (kept for ablation).
+//
+// All work-items of a group call both functions, and pass at least one barrier between two calls.
 
 typedef struct {
     int expert;
@@ -14,6 +16,7 @@ typedef struct {
     int rows;  // live rows in the tile, 1 .. TILE_M
     int block; // N block
     int state; // the schedule's own: the linear task (pool), the tile within the expert (grid)
+    int next;  // ticket: the linear task after this one, known to the first work-item
 } task_t;
 
 inline void place_in_expert(task_t *task, const global int *plan, int tile)
@@ -57,41 +60,49 @@ inline bool next_task(task_t *task, global int *plan, int ticket, int blocks, lo
 
 #else
 
-// Task -> (row tile, N block) -> expert by binary search: the last expert whose first tile is not behind it.
-inline bool locate(task_t *task, const global int *plan, int blocks)
+// Task -> (expert, row tile, N block). Each work-item looks at its share of the tile offsets, and the one that finds
+// the task tells the others: a binary search is log2(EXPERTS) loads, each of which waits for the one before.
+// The N blocks of a row tile follow each other.
+inline bool locate(task_t *task, const global int *plan, int blocks, local int *shared)
 {
     if (task->state >= plan[PLAN_TILES] * blocks)
         return false;
     const int tile = task->state / blocks;
+    for (int e = get_local_id(0); e < EXPERTS; e += LOCAL_SIZE)
+        if (plan[PLAN_TILE_OFFSET + e] <= tile && tile < plan[PLAN_TILE_OFFSET + e + 1])
+            shared[1] = e;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    task->expert = shared[1];
     task->block = task->state - tile * blocks;
-    int low = 0, high = EXPERTS;
-    while (high - low > 1) {
-        const int middle = (low + high) / 2;
-        if (plan[PLAN_TILE_OFFSET + middle] <= tile)
-            low = middle;
-        else
-            high = middle;
-    }
-    task->expert = low;
-    place_in_expert(task, plan, tile - plan[PLAN_TILE_OFFSET + low]);
+    place_in_expert(task, plan, tile - plan[PLAN_TILE_OFFSET + task->expert]);
     return true;
 }
 
 #if SCHEDULE_ID == SCHEDULE_ticket
 
+// The first wave is static, and the next ticket is taken while a task runs: nobody waits for the counter.
+inline void take_ticket(task_t *task, global int *plan, int ticket)
+{
+    task->next = get_num_groups(0) + atomic_inc((volatile global int *)plan + ticket);
+}
+
 inline bool first_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
 {
     if (get_local_id(0) == 0)
-        *shared = atomic_inc((volatile global int *)plan + ticket);
-    barrier(CLK_LOCAL_MEM_FENCE);
-    task->state = *shared;
-    barrier(CLK_LOCAL_MEM_FENCE); // all have read before the next ticket overwrites it
-    return locate(task, plan, blocks);
+        take_ticket(task, plan, ticket);
+    task->state = get_group_id(0);
+    return locate(task, plan, blocks, shared);
 }
 
 inline bool next_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
 {
-    return first_task(task, plan, ticket, blocks, shared);
+    if (get_local_id(0) == 0) {
+        shared[0] = task->next;
+        take_ticket(task, plan, ticket);
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    task->state = shared[0];
+    return locate(task, plan, blocks, shared);
 }
 
 #else
@@ -99,13 +110,13 @@ inline bool next_task(task_t *task, global int *plan, int ticket, int blocks, lo
 inline bool first_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
 {
     task->state = get_group_id(0);
-    return locate(task, plan, blocks);
+    return locate(task, plan, blocks, shared);
 }
 
 inline bool next_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
 {
     task->state += get_num_groups(0);
-    return locate(task, plan, blocks);
+    return locate(task, plan, blocks, shared);
 }
 
 #endif

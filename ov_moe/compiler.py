@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import openvino as ov
 
+from ov_moe.config import Config
 from ov_moe.devices.intel_cpu_runtime import cache_folder
 from ov_moe.devices.target import Target, parse_target
 from ov_moe.errors import InvalidInputError
@@ -29,7 +30,7 @@ def compile_model(
     device: str = "GPU",
     config: Mapping[str, Any] | None = None,
     *,
-    fetch: Fetch = "ticket",
+    fetch: Fetch | None = None,
     groups: int | None = None,
 ) -> ov.CompiledModel:
     """Compile a model that ``ov_moe.optimize`` rewrote.
@@ -40,14 +41,16 @@ def compile_model(
         device: ``GPU``, ``GPU.n``, ``AUTO:GPU``, ``MULTI:GPU`` or ``CPU`` (there the operations run outside the
             plugin, see ov_moe.ops.evaluate).
         config: Properties for ``core.compile_model``.
-        fetch: How a pool group takes its next task; ``stride`` is for ablation.
-        groups: Work-groups of the pool; by default they follow from the device's compute units.
+        fetch: How a pool group takes its next task; ``stride`` is for ablation. None follows OV_MOE_FETCH, and
+            without it the default in ``ov_moe.Config``.
+        groups: Work-groups of the pool. None follows OV_MOE_GROUPS, and without it the device's compute units.
 
     Returns:
         The compiled model.
 
     Raises:
-        InvalidInputError: The model holds no ov-moe operation, or the config names its own CONFIG_FILE.
+        InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, or an argument
+            or variable is out of range.
         DeviceError: The device is not served, or this machine lacks it.
     """
     return core.compile_model(model, device, prepare(core, model, device, config, fetch=fetch, groups=groups))
@@ -59,7 +62,7 @@ def prepare(
     device: str = "GPU",
     config: Mapping[str, Any] | None = None,
     *,
-    fetch: Fetch = "ticket",
+    fetch: Fetch | None = None,
     groups: int | None = None,
 ) -> dict[str, Any]:
     """Do all that ``compile_model`` does but the compilation, for those who compile elsewhere.
@@ -79,7 +82,8 @@ def prepare(
         ``config``, and on a GPU the CONFIG_FILE with ov-moe's kernels.
 
     Raises:
-        InvalidInputError: The model holds no ov-moe operation, or the config names its own CONFIG_FILE.
+        InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, or an argument
+            or variable is out of range.
         DeviceError: The device is not served, or this machine lacks it.
     """
     operations = list(moe_operations(model))
@@ -97,7 +101,8 @@ def prepare(
                 "The config names a CONFIG_FILE, and the GPU plugin takes only one, which ov-moe writes itself: "
                 "leave it out."
             )
-        kernels = kernel_config(operations, target, fetch, groups)
+        options = Config.from_environment(fetch=fetch, groups=groups)
+        kernels = kernel_config(operations, target, options.fetch, options.groups)
         for node in operations:
             node.set_attribute("build", source_hash(kernels))
         folder = cache_folder() / "layers"
