@@ -30,6 +30,7 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-models", action="store_true", help="run every exported model on the virtual GPU")
+    parser.addoption("--pipelines", action="store_true", help="fail where a test of tests/pipelines would skip")
 
 
 @pytest.fixture
