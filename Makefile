@@ -1,31 +1,40 @@
-# make demo    set everything up, then run the demonstration
-# make test    set everything up, then lint and run all tests
-# make check   the lint part alone
-# make wheel   build dist/*.whl
+# make demo        set everything up, then run the demonstration
+# make test        set everything up, then lint and run all tests
+# make check       the lint part alone
+# make pipelines   add PyTorch, optimum-intel and openvino-genai, whose tests "make test" skips without them
+# make wheel       build dist/*.whl
 #
 # Another Python: make PYTHON=python3.12 ... Another place for the environment: make VENV=/some/folder ...
+# The CPU build of PyTorch is enough: where pip would take another one, install it first (docs/optimum.md) and say
+# make pipelines TORCH=torch
 
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+# For pytest, as in: make test TESTFLAGS="-k plan"
+TESTFLAGS ?=
+TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+OPENVINO := from importlib.metadata import version; print(version("openvino"))
 HAS_COMPILER := from ov_moe.virtual_gpu.build import compiler; compiler()
 
-.PHONY: demo test check wheel clean
+.PHONY: demo test check pipelines wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(BIN)/ov-moe demo
 
 test: check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTFLAGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+pipelines: $(VENV)/.installed-pipelines
 
 wheel: $(BIN)/pip
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
@@ -47,4 +56,11 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/pip
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
 	$(PIP) -e '.[virtual-gpu,dev]'
+	@touch $@
+
+# All in one command, of the openvino that is there: pip must not mix builds. torchvision comes along, is not needed for
+# text models, and does not load beside every PyTorch.
+$(VENV)/.installed-pipelines: pyproject.toml | $(VENV)/.installed-dev
+	$(PIP) '$(TORCH)' -e '.[virtual-gpu,dev,optimum,genai]' "openvino==$$($(BIN)/python -c '$(OPENVINO)')"
+	$(BIN)/python -m pip uninstall --quiet --yes torchvision
 	@touch $@

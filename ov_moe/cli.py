@@ -89,10 +89,17 @@ def optimize(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it appears whole or not at all.")],
     *,
     balance: Annotated[
-        BalanceSwitch, typer.Option(help="Prefill on a pool of work-groups; auto: from 64 experts on.")
-    ] = BalanceSwitch.AUTO,
+        BalanceSwitch | None,
+        typer.Option(
+            help="Prefill on a pool of work-groups; by default OV_MOE_BALANCE, or auto: from 64 experts on.",
+            show_default=False,
+        ),
+    ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Tokens that the blocks' buffers have room for; by default 512.", metavar="N")
+        int | None,
+        typer.Option(
+            help="Tokens that the blocks' buffers have room for; by default OV_MOE_MAX_TOKENS, or 512.", metavar="N"
+        ),
     ] = None,
     report: Annotated[ReportFormat, typer.Option(help="How to print what was found.")] = ReportFormat.TABLE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report; nothing is written.")] = False,
@@ -104,14 +111,13 @@ def optimize(
     """
     with _one_sentence(), _stoppable(), _os_errors():
         from ov_moe.folder.run import optimize_folder
-        from ov_moe.optimizer import DEFAULT_MAX_TOKENS
 
         with _progress() as show:
             done = optimize_folder(
                 source,
                 output,
-                balance.value,
-                max_tokens=DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
+                balance.value if balance else None,
+                max_tokens=max_tokens,
                 force=force,
                 dry_run=dry_run,
                 progress=show,

@@ -31,7 +31,7 @@ def compile_model(
     device: str = "GPU",
     config: Mapping[str, Any] | None = None,
     *,
-    fetch: Fetch = "ticket",
+    fetch: Fetch | None = None,
     groups: int | None = None,
     micro_kernel: MicroKernelSwitch | None = None,
 ) -> ov.CompiledModel:
@@ -43,16 +43,19 @@ def compile_model(
         device: ``GPU``, ``GPU.n``, ``AUTO:GPU``, ``MULTI:GPU`` or ``CPU`` (there the operations run outside the
             plugin, see ov_moe.ops.evaluate).
         config: Properties for ``core.compile_model``.
-        fetch: How a pool group takes its next task; ``stride`` is for ablation.
-        groups: Work-groups of the pool; by default they follow from the device's compute units.
-        micro_kernel: ``fma``, ``dpas`` or ``auto`` (``dpas`` on a GPU with XMX and f16 activations); by default
-            ``ov_moe.Config.micro_kernel``. ``dpas`` on a GPU without XMX is an emulation, slow and for tests alone.
+        fetch: How a pool group takes its next task; ``stride`` is for ablation. None follows OV_MOE_FETCH, and
+            without it the default in ``ov_moe.Config``.
+        groups: Work-groups of the pool. None follows OV_MOE_GROUPS, and without it the device's compute units.
+        micro_kernel: ``fma``, ``dpas`` or ``auto`` (``dpas`` on a GPU with XMX and f16 activations). None follows
+            OV_MOE_MICRO_KERNEL, and without it ``auto``. ``dpas`` on a GPU without XMX is an emulation, slow and for
+            tests alone.
 
     Returns:
         The compiled model.
 
     Raises:
-        InvalidInputError: The model holds no ov-moe operation, or the config names its own CONFIG_FILE.
+        InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, or an argument
+            or variable is out of range.
         DeviceError: The device is not served, or this machine lacks it.
     """
     properties = prepare(core, model, device, config, fetch=fetch, groups=groups, micro_kernel=micro_kernel)
@@ -65,7 +68,7 @@ def prepare(
     device: str = "GPU",
     config: Mapping[str, Any] | None = None,
     *,
-    fetch: Fetch = "ticket",
+    fetch: Fetch | None = None,
     groups: int | None = None,
     micro_kernel: MicroKernelSwitch | None = None,
 ) -> dict[str, Any]:
@@ -87,7 +90,8 @@ def prepare(
         ``config``, and on a GPU the CONFIG_FILE with ov-moe's kernels.
 
     Raises:
-        InvalidInputError: The model holds no ov-moe operation, or the config names its own CONFIG_FILE.
+        InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, or an argument
+            or variable is out of range.
         DeviceError: The device is not served, or this machine lacks it.
     """
     operations = list(moe_operations(model))
@@ -105,8 +109,9 @@ def prepare(
                 "The config names a CONFIG_FILE, and the GPU plugin takes only one, which ov-moe writes itself: "
                 "leave it out."
             )
-        switch = Config.from_environment().micro_kernel if micro_kernel is None else micro_kernel
-        kernels = kernel_config(operations, target, fetch, groups, switch, activations(core, target, properties))
+        options = Config.from_environment(fetch=fetch, groups=groups, micro_kernel=micro_kernel)
+        real = activations(core, target, properties)
+        kernels = kernel_config(operations, target, options.fetch, options.groups, options.micro_kernel, real)
         for node in operations:
             node.set_attribute("build", source_hash(kernels))
         folder = cache_folder() / "layers"

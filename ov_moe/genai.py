@@ -19,7 +19,6 @@ from ov_moe.folder.read import read
 from ov_moe.folder.run import optimize_folder
 from ov_moe.folder.save import last_line
 from ov_moe.ops.registry import OPERATIONS, register
-from ov_moe.optimizer import DEFAULT_MAX_TOKENS
 from ov_moe.report import Report
 from ov_moe.spec import Balance
 from ov_moe.transformations.operations import moe_operations
@@ -33,9 +32,10 @@ MODEL = "openvino_model.xml"
 def optimize(
     source: str | PathLike[str],
     target: str | PathLike[str],
-    balance: Balance = "auto",
+    balance: Balance | None = None,
     *,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    max_tokens: int | None = None,
+    few_tokens: int | None = None,
 ) -> Report:
     """Write an optimised copy of a model's folder: what ``ov-moe optimize`` does, as a function.
 
@@ -44,16 +44,17 @@ def optimize(
         target: The folder to write, which must not exist; it appears whole or not at all.
         balance: As for ``ov_moe.optimize``.
         max_tokens: As for ``ov_moe.optimize``.
+        few_tokens: As for ``ov_moe.optimize``.
 
     Returns:
         What was rewritten, and what was left alone with the reason, in all models of the folder.
 
     Raises:
         InvalidInputError: There is no model in ``source``, it is optimised already, it has no MoE block that could
-            be rewritten, ``target`` exists, or an argument is out of range; nothing was written.
+            be rewritten, ``target`` exists, or an argument or variable is out of range; nothing was written.
         OvMoeError: Writing failed, as on a full disk; nothing was written.
     """
-    done = optimize_folder(Path(source), Path(target), balance, max_tokens=max_tokens)
+    done = optimize_folder(Path(source), Path(target), balance, max_tokens=max_tokens, few_tokens=few_tokens)
     reports = [ir.report for ir in done.irs if ir.report]
     skipped = tuple(region for report in reports for region in report.skipped)
     if not done.rewritten:
@@ -64,7 +65,7 @@ def optimize(
         reason = skipped[0].reason if skipped else "none was found."
         raise InvalidInputError(f"The model in {source} has no MoE block that can be rewritten: {reason}")
     rewritten = tuple(block for report in reports for block in report.rewritten)
-    return Report(rewritten, skipped, balance, max_tokens, already=done.already)
+    return Report(rewritten, skipped, reports[0].balance, reports[0].max_tokens, already=done.already)
 
 
 def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -> LLMPipeline:

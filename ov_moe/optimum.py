@@ -21,7 +21,6 @@ from ov_moe.compiler import prepare
 from ov_moe.devices.target import parse_target
 from ov_moe.errors import DeviceError, InvalidInputError
 from ov_moe.ops.registry import register
-from ov_moe.optimizer import DEFAULT_MAX_TOKENS
 from ov_moe.optimizer import optimize as optimize_model
 from ov_moe.report import Report
 from ov_moe.spec import Balance
@@ -34,7 +33,9 @@ if TYPE_CHECKING:
 _MODELING = "optimum.intel.openvino.modeling_base"
 
 
-def optimize(model: OVBaseModel, balance: Balance = "auto", *, max_tokens: int = DEFAULT_MAX_TOKENS) -> Report:
+def optimize(
+    model: OVBaseModel, balance: Balance | None = None, *, max_tokens: int | None = None, few_tokens: int | None = None
+) -> Report:
     """Rewrite the MoE blocks of an optimum-intel model, in place.
 
     The model is compiled again when it is next used, or by ``model.compile()``; load it with ``compile=False`` to
@@ -46,13 +47,14 @@ def optimize(model: OVBaseModel, balance: Balance = "auto", *, max_tokens: int =
         model: An OVModelForCausalLM, or any OVModel.
         balance: As for ``ov_moe.optimize``.
         max_tokens: As for ``ov_moe.optimize``.
+        few_tokens: As for ``ov_moe.optimize``.
 
     Returns:
         One report over all parts of the model.
 
     Raises:
         InvalidInputError: It is no OVModel, was loaded with ``compile_only``, is optimised already, holds no MoE
-            block, or an argument is out of range; the model is unchanged.
+            block, or an argument or variable is out of range; the model is unchanged.
         DeviceError: Its device is not served, or this machine lacks it; the model is unchanged.
     """
     modeling = sys.modules.get(_MODELING)
@@ -72,12 +74,12 @@ def optimize(model: OVBaseModel, balance: Balance = "auto", *, max_tokens: int =
         raise InvalidInputError(f"A part of this {kind} compiles several models with MoE blocks: that is not served.")
     for host, _ in parts:
         parse_target(modeling.core, host._device)
-    reports = [optimize_model(part, balance, max_tokens=max_tokens) for _, part in parts]
+    reports = [optimize_model(part, balance, max_tokens=max_tokens, few_tokens=few_tokens) for _, part in parts]
     report = Report(
         rewritten=tuple(block for one in reports for block in one.rewritten),
         skipped=tuple(region for one in reports for region in one.skipped),
-        balance=balance,
-        max_tokens=max_tokens,
+        balance=reports[0].balance,
+        max_tokens=reports[0].max_tokens,
     )
     if report.rewritten:
         model.clear_requests()

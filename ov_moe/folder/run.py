@@ -7,12 +7,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ov_moe.config import Config
 from ov_moe.folder.files import Listing, layer_types, list_model, may_hold_blocks, size_of
 from ov_moe.folder.read import new_core, read
 from ov_moe.folder.report import FolderReport, IRReport
 from ov_moe.folder.save import rewrite_and_save
 from ov_moe.folder.write import check_output, check_room, copy, whole_folder
-from ov_moe.optimizer import DEFAULT_MAX_TOKENS, survey
+from ov_moe.optimizer import survey
 from ov_moe.spec import Balance
 
 # (what is at work, bytes written so far, bytes in all)
@@ -26,9 +27,10 @@ def _silent(what: str, done: int, total: int) -> None:
 def optimize_folder(
     source: Path,
     output: Path,
-    balance: Balance = "auto",
+    balance: Balance | None = None,
     *,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    max_tokens: int | None = None,
+    few_tokens: int | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress = _silent,
@@ -40,6 +42,7 @@ def optimize_folder(
         output: The folder to write; it appears whole or not at all.
         balance: As for ``optimize``.
         max_tokens: As for ``optimize``.
+        few_tokens: As for ``optimize``.
         force: Replace ``output`` where it exists and holds an IR.
         dry_run: Only report; weights are mapped, not read.
         progress: Hears what is at work, and the bytes written so far and in all.
@@ -51,37 +54,36 @@ def optimize_folder(
         OvMoeError: The model, an argument or the output cannot be served, or writing failed; nothing was written.
         OSError: A file cannot be read or written; nothing was written.
     """
+    config = Config.from_environment(balance=balance, max_tokens=max_tokens, few_tokens=few_tokens)
     check_output(source, output, force)
     listing = list_model(source)
     report = FolderReport(
         source=str(source),
         output=None,
-        irs=_survey(listing, balance, max_tokens, progress),
+        irs=_survey(listing, config, progress),
         others=tuple(path.as_posix() for path in listing.others),
         left_out=tuple(path.as_posix() for path in listing.left_out),
     )
     if dry_run or not report.rewritten:
         return report
-    _write(listing, report, output, balance, max_tokens, progress)
+    _write(listing, report, output, config, progress)
     return replace(report, output=str(output))
 
 
-def _survey(listing: Listing, balance: Balance, max_tokens: int, progress: Progress) -> tuple[IRReport, ...]:
+def _survey(listing: Listing, config: Config, progress: Progress) -> tuple[IRReport, ...]:
     core = new_core()
     reports = []
     for path in listing.irs:
         progress(f"reading {path}", 0, 1)
         report = None
         if may_hold_blocks(layer_types(listing.root / path) or frozenset()):
-            report = survey(read(core, listing.root / path), balance, max_tokens=max_tokens)
+            report = survey(read(core, listing.root / path), config.balance, max_tokens=config.max_tokens)
         rewritten = bool(report and report.rewritten)
         reports.append(IRReport(path.as_posix(), "rewritten" if rewritten else "copied", report))
     return tuple(reports)
 
 
-def _write(
-    listing: Listing, report: FolderReport, output: Path, balance: Balance, max_tokens: int, progress: Progress
-) -> None:
+def _write(listing: Listing, report: FolderReport, output: Path, config: Config, progress: Progress) -> None:
     rewritten = [Path(ir.path) for ir in report.irs if ir.action == "rewritten"]
     copied = list(listing.others)
     for ir in report.irs:
@@ -102,7 +104,7 @@ def _write(
             say = partial(written, path.name, done)
             say(0)
             if path in rewritten:
-                rewrite_and_save(listing.root / path, fresh / path, balance, max_tokens, say)
+                rewrite_and_save(listing.root / path, fresh / path, config, say)
             else:
                 copy(listing.root / path, fresh / path, say)
             done += size

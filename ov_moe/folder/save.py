@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError, OvMoeError
 from ov_moe.folder.files import size_of
 from ov_moe.spec import Balance
@@ -24,16 +25,13 @@ _CHILD = (
 )
 
 
-def rewrite_and_save(
-    source: Path, target: Path, balance: Balance, max_tokens: int, written: Callable[[int], None]
-) -> None:
+def rewrite_and_save(source: Path, target: Path, config: Config, written: Callable[[int], None]) -> None:
     """Write the rewritten form of an IR; ends its process on any exception, KeyboardInterrupt included.
 
     Args:
         source: The IR's .xml.
         target: The .xml to write; its .bin goes beside it.
-        balance: As for ``optimize``.
-        max_tokens: As for ``optimize``.
+        config: Of which ``balance``, ``max_tokens`` and ``few_tokens`` count.
         written: Hears how many bytes of weights stand there so far.
 
     Raises:
@@ -41,7 +39,8 @@ def rewrite_and_save(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    arguments = [path, os.pathsep, str(source), str(target), balance, str(max_tokens)]
+    options = [config.balance, str(config.max_tokens), str(config.few_tokens)]
+    arguments = [path, os.pathsep, str(source), str(target), *options]
     environment = {**os.environ, "OV_MOE_VIRTUAL_GPU": "0"}
     # A session of its own: Ctrl-C reaches the parent alone, which ends the child.
     with subprocess.Popen(
@@ -74,10 +73,10 @@ def _watch(child: subprocess.Popen[str], weights: Path, written: Callable[[int],
             written(size_of(weights.parent, Path(weights.name)))
 
 
-def main(source: str, target: str, balance: Balance, max_tokens: str) -> None:
+def main(source: str, target: str, balance: Balance, max_tokens: str, few_tokens: str) -> None:
     """The child: exit status 1 and one sentence on stderr where something fails."""
     try:
-        _rewrite(Path(source), Path(target), balance, int(max_tokens))
+        _rewrite(Path(source), Path(target), balance, int(max_tokens), int(few_tokens))
     except OvMoeError as error:
         sys.exit(str(error))
     except (OSError, RuntimeError, MemoryError) as error:
@@ -90,7 +89,7 @@ def last_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _rewrite(source: Path, target: Path, balance: Balance, max_tokens: int) -> None:
+def _rewrite(source: Path, target: Path, balance: Balance, max_tokens: int, few_tokens: int) -> None:
     import openvino as ov
 
     from ov_moe.folder.read import new_core, read
@@ -98,7 +97,7 @@ def _rewrite(source: Path, target: Path, balance: Balance, max_tokens: int) -> N
 
     core = new_core()
     model = read(core, source)
-    report = optimize(model, balance, max_tokens=max_tokens)
+    report = optimize(model, balance, max_tokens=max_tokens, few_tokens=few_tokens)
     try:
         ov.save_model(model, target, compress_to_fp16=False)
         operations, again = len(model.get_ops()), len(read(core, target).get_ops())

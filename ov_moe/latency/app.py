@@ -69,9 +69,7 @@ def command(
 ) -> None:
     """Time a model unfused, with balance off and with balance on, each in a process of its own."""
     with one_sentence("Interrupted: nothing was written."):
-        config = Config.from_environment()
-        if max_tokens is not None:
-            config = replace(config, max_tokens=max_tokens)
+        config = Config.from_environment(max_tokens=max_tokens)
         names = parse_variants(variants)
         job = Job(
             model=str(find_model(model)),

@@ -3,7 +3,8 @@
  * Every program keeps one reference of ours for good: the runtime refuses clRetainProgram on a program that its user
  * has released, though kernels of it live, and the plugin does just that.
  *
- * A cached binary makes another program, the stand-in, behind the handle that the user knows. */
+ * A cached binary makes another program, the stand-in, behind the handle that the user knows. Programs of one binary
+ * share one stand-in: a process that compiles many models would else hold 100 MB of machine code for each. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ struct program {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct vgpu_map programs;
+static struct vgpu_map stand_ins; /* by what stand_in_key makes of context and binary */
 
 static struct program *find(cl_program handle)
 {
@@ -129,14 +131,37 @@ static bool only_device(cl_program handle, cl_device_id *device)
            !DRIVER(clGetProgramInfo)(handle, CL_PROGRAM_DEVICES, sizeof *device, device, NULL);
 }
 
+static const void *stand_in_key(cl_context context, vgpu_hash key)
+{
+    return (const void *)(uintptr_t)vgpu_hash_bytes(key, &context, sizeof context);
+}
+
+/* The stand-in of an earlier build, with what is known of it in *behind; null where there is none. */
+static cl_program known_stand_in(cl_context context, vgpu_hash key, struct program **behind)
+{
+    pthread_mutex_lock(&lock);
+    cl_program stand_in = vgpu_map_get(&stand_ins, stand_in_key(context, key));
+    *behind = stand_in ? vgpu_map_get(&programs, stand_in) : NULL;
+    pthread_mutex_unlock(&lock);
+    return stand_in;
+}
+
 static bool build_from_cache(cl_program handle, struct program *program, cl_device_id device, vgpu_hash key)
 {
     struct vgpu_text axes = {0}, binary = {0};
     cl_context context = NULL;
     cl_program stand_in = NULL;
     cl_int status = 0, error = 0;
-    if (vgpu_cache_load(key, &axes, &binary) &&
-        !DRIVER(clGetProgramInfo)(handle, CL_PROGRAM_CONTEXT, sizeof context, &context, NULL)) {
+    struct program *behind = NULL;
+    if (DRIVER(clGetProgramInfo)(handle, CL_PROGRAM_CONTEXT, sizeof context, &context, NULL))
+        return false;
+    stand_in = known_stand_in(context, key, &behind);
+    if (stand_in) {
+        program->axes = behind->axes;
+        program->stand_in = stand_in;
+        return true;
+    }
+    if (vgpu_cache_load(key, &axes, &binary)) {
         const unsigned char *bytes = (const unsigned char *)binary.data;
         stand_in =
             DRIVER(clCreateProgramWithBinary)(context, 1, &device, &binary.length, &bytes, &status, &error);
@@ -151,9 +176,12 @@ static bool build_from_cache(cl_program handle, struct program *program, cl_devi
         return false;
     }
     /* A kernel tells its program, the stand-in, and may be created again from it. */
-    struct program *behind = vgpu_allocate(sizeof *behind);
+    behind = vgpu_allocate(sizeof *behind);
     behind->axes = axes.data;
     remember(stand_in, behind);
+    pthread_mutex_lock(&lock);
+    vgpu_map_put(&stand_ins, stand_in_key(context, key), stand_in);
+    pthread_mutex_unlock(&lock);
     program->axes = axes.data;
     program->stand_in = stand_in;
     return true;

@@ -50,10 +50,14 @@ enum {
 #define VGPU_EVENTS cl_uint event_count, const cl_event *events, cl_event *event
 typedef void vgpu_program_callback(cl_program program, void *user);
 typedef void vgpu_memory_callback(cl_mem memory, void *user);
+typedef void vgpu_context_callback(const char *what, const void *data, size_t bytes, void *user);
 
 typedef cl_int clGetPlatformInfo_t(cl_platform_id, VGPU_ANSWER);
 typedef cl_int clGetDeviceIDs_t(cl_platform_id, cl_bitfield type, cl_uint count, cl_device_id *, cl_uint *found);
 typedef cl_int clGetDeviceInfo_t(cl_device_id, VGPU_ANSWER);
+typedef cl_context clCreateContext_t(const intptr_t *properties, cl_uint count, const cl_device_id *,
+                                     vgpu_context_callback *, void *user, cl_int *error);
+typedef cl_int clRetainContext_t(cl_context);
 typedef cl_mem clCreateBuffer_t(cl_context, cl_bitfield flags, size_t bytes, void *host, cl_int *error);
 typedef cl_mem clCreateBufferWithProperties_t(cl_context, const cl_ulong *properties, cl_bitfield flags,
                                               size_t bytes, void *host, cl_int *error);
@@ -104,6 +108,7 @@ typedef void *clGetExtensionFunctionAddressForPlatform_t(cl_platform_id, const c
     ENTRY(clGetPlatformInfo, 1)                                                                    \
     ENTRY(clGetDeviceIDs, 2)                                                                       \
     ENTRY(clGetDeviceInfo, 3)                                                                      \
+    ENTRY(clCreateContext, 4)                                                                      \
     ENTRY(clCreateBuffer, 14)                                                                      \
     ENTRY(clGetMemObjectInfo, 20)                                                                  \
     ENTRY(clCreateProgramWithSource, 26)                                                           \
@@ -131,6 +136,7 @@ typedef void *clGetExtensionFunctionAddressForPlatform_t(cl_platform_id, const c
 
 /* Called, not overridden. */
 #define VGPU_CALLED(ENTRY)                                                                         \
+    ENTRY(clRetainContext, 6)                                                                      \
     ENTRY(clRetainProgram, 28)                                                                     \
     ENTRY(clReleaseProgram, 29)                                                                    \
     ENTRY(clGetKernelInfo, 39)                                                                     \

@@ -250,6 +250,35 @@ print(json.dumps({{
         assert found["groups"] == 2 * 6
 
 
+def test_programs_of_one_binary_share_its_machine_code(tmp_path: Path) -> None:
+    """A process that compiles a model again and again: each program works, also after others have gone."""
+    code = f"""
+import gc
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+# Unrolled to some hundred kB of machine code.
+LARGE = {ALONG_2!r} + "kernel void large(global float *x) {{" + "".join(
+    f"x[{{i}}] = sin(x[{{i + 1}}]) * {{i}}.5f;" for i in range(2000)) + "}}"
+right, sizes = [], []
+for _ in range(12):
+    program = cl.Program(context, LARGE).build()
+    right.append(along_2(program))
+    del program
+    gc.collect()
+    sizes.append(resident())
+counters = virtual_gpu.snapshot()
+print(json.dumps({{
+    "right": right, "builds": [build.cached for build in counters.builds_of("along_2")],
+    "first": sizes[1] - sizes[0], "later": sizes[-1] - sizes[1],
+}}))
+"""
+    found = result(START + OPENCL + code, tmp_path, PYOPENCL_NO_CACHE="1")
+    assert found["right"] == [True] * 12
+    assert found["builds"] == [False] + [True] * 11
+    # The second program loads the binary; ten more take less than another one of it.
+    assert found["later"] < max(found["first"], 1e6)
+
+
 def test_only_the_kernels_that_need_it_change_dimensions(programs: Path) -> None:
     code = f"""
 SOURCE = "\\n// Kernel name: along_2\\n#define KERNEL(name) kernel void along_2\\n" + {ALONG_2!r}.replace(

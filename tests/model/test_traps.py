@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -160,37 +159,6 @@ def test_x_that_is_a_slice_of_a_larger_buffer(core, rng):
     x = rng.standard_normal((1, 7, 3 * 64)).astype(np.float32)
     expected = unfused(x)[0]
     np.testing.assert_allclose(fused(x)[0], expected, rtol=0, atol=LIMIT * np.abs(expected).max())
-
-
-def test_parallel_requests_and_streams_do_not_share_tickets(core):
-    config = {"NUM_STREAMS": "2", "PERFORMANCE_HINT": "THROUGHPUT"}
-    model, _ = moe_block_model(rng=np.random.default_rng(5), **{**ROUTED, "blocks": 2})
-    ov_moe.optimize(model, "on", max_tokens=16)
-    compiled = ov_moe.compile_model(core, model, "GPU", {**F32, **config})
-    rng = np.random.default_rng(6)
-    inputs = [
-        {
-            "x": rng.standard_normal((tokens, 64)).astype(np.float32),
-            "ids": rng.integers(0, 8, (tokens, 2)).astype(np.int32),
-            "weights": rng.random((tokens, 2)).astype(np.float32),
-        }
-        for tokens in (3, 16, 29, 1)
-    ]
-    expected = [compiled(values)[0].copy() for values in inputs]
-    wrong: list[int] = []
-
-    def work(index: int) -> None:
-        request = compiled.create_infer_request()
-        for _ in range(25):
-            if not np.array_equal(request.infer(inputs[index])[0], expected[index]):
-                wrong.append(index)
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
 
 
 def test_half_precision_stays_within_its_rounding(core, rng):

@@ -6,12 +6,16 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import ov_moe
+import ov_moe.compiler
+import ov_moe.genai
+import ov_moe.optimum
 from ov_moe.config import Config, unknown_variables
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.choose import choose_config
@@ -19,14 +23,35 @@ from ov_moe.kernels.choose import choose_config
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
-def test_defaults_are_those_of_the_functions_they_stand_for() -> None:
-    """A wired function may take None and ask the Config instead."""
-    default = Config()
-    for function in (ov_moe.optimize, ov_moe.compile_model, choose_config):
-        for name, parameter in inspect.signature(function).parameters.items():
-            value = parameter.default
-            if hasattr(default, name) and value not in (inspect.Parameter.empty, None):
-                assert value == getattr(default, name), f"{function.__name__}({name})"
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (ov_moe.optimize, {"balance", "max_tokens", "few_tokens"}),
+        (ov_moe.optimum.optimize, {"balance", "max_tokens", "few_tokens"}),
+        (ov_moe.genai.optimize, {"balance", "max_tokens", "few_tokens"}),
+        (ov_moe.compile_model, {"fetch", "groups"}),
+        (ov_moe.compiler.prepare, {"fetch", "groups"}),
+    ],
+)
+def test_functions_leave_their_defaults_to_the_config(function: Callable[..., object], options: set[str]) -> None:
+    """test_options.py shows that they read it."""
+    parameters = inspect.signature(function).parameters
+    own = {name for name in parameters if hasattr(Config(), name)}
+    assert own == options
+    assert all(parameters[name].default is None for name in own)
+
+
+def test_the_defaults_of_the_kernels_are_those_of_the_config() -> None:
+    parameters = inspect.signature(choose_config).parameters
+    assert (parameters["fetch"].default, parameters["groups"].default) == (Config().fetch, Config().groups)
+
+
+def test_an_argument_comes_before_its_variable() -> None:
+    environment = {"OV_MOE_BALANCE": "no such word", "OV_MOE_MAX_TOKENS": "77"}
+    found = Config.from_environment(environment, balance="off", max_tokens=None)
+    assert (found.balance, found.max_tokens, found.few_tokens) == ("off", 77, 64)
+    with pytest.raises(InvalidInputError, match=r"^max_tokens is 0, it must be a whole number from 1 to 65536"):
+        Config.from_environment({"OV_MOE_MAX_TOKENS": "77"}, max_tokens=0)
 
 
 def test_every_variable_overrides_its_option() -> None:

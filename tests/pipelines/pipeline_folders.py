@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.util
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +20,10 @@ import pytest
 import ov_moe
 import ov_moe.genai
 
-MODELS = Path(__file__).parents[3] / "shared" / "models"
 DEMO = Path(ov_moe.__file__).parent / "demo" / "model"
-# A Qwen3-MoE (64 experts, u4) that is part of the package, a Qwen3-MoE and a GPT-OSS in fp16.
-NAMES = ("demo", "qwen3moe-e8-fp16", "gptoss-e4-fp16")
+EXPORT = Path(__file__).parents[2] / "scripts" / "export_tiny_models.py"
+# A Qwen3-MoE with 64 experts in u4 that is part of the package, and a GPT-OSS in fp16 that is exported here.
+NAMES = ("qwen3_moe", "gpt_oss")
 DEVICES = ("CPU", "GPU")
 # Shorter than the prompts below: prefill runs in chunks, decode does not.
 MAX_TOKENS = 16
@@ -44,19 +47,31 @@ class Folders:
 
 
 def make(name: str, parent: Path) -> Folders:
-    """Both forms of a model below ``parent``; skips where the exported model is not at hand."""
-    source = DEMO if name == "demo" else MODELS / name
-    if not source.is_dir():
-        pytest.skip(f"the folder of exported models, with {name}, is not beside this checkout")
+    """Both forms of a model below ``parent``; skips where it cannot be exported."""
+    source = DEMO if name == "qwen3_moe" else gpt_oss()
     unfused, fused = parent / "unfused", parent / "fused"
     unfused.mkdir(parents=True)
-    for file in source.iterdir():  # without its mode: the exported models may be read-only
+    for file in source.iterdir():
         shutil.copyfile(file, unfused / file.name)
     vocabulary = int(json.loads((unfused / "config.json").read_text(encoding="utf-8"))["vocab_size"])
     text = _add_tokenizer(unfused, vocabulary)
     report = ov_moe.genai.optimize(unfused, fused, max_tokens=MAX_TOKENS)
     assert len(report.rewritten) == 2, str(report)
     return Folders(unfused, fused, vocabulary, text)
+
+
+@functools.cache
+def gpt_oss() -> Path:
+    """A GPT-OSS with random weights, as optimum-intel exports it; the same in every process."""
+    if importlib.util.find_spec("optimum") is None:
+        pytest.skip("optimum-intel, which exports the GPT-OSS model, is not installed: make pipelines")
+    parent = Path(tempfile.mkdtemp(prefix="ov-moe-gpt-oss-"))
+    atexit.register(shutil.rmtree, parent, ignore_errors=True)
+    sizes = ("--experts", "4", "--top-k", "2", "--precision", "fp16")
+    command = [sys.executable, str(EXPORT), str(parent / "model"), "--architecture", "gpt_oss", *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    return parent / "model"
 
 
 def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:

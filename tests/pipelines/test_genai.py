@@ -12,11 +12,11 @@ from pipeline_folders import DEVICES, EXACT, NAMES, Folders, make, run_python
 import ov_moe
 import ov_moe.genai
 
-genai = pytest.importorskip("openvino_genai", reason="openvino-genai is not installed: pip install '.[genai]'")
+genai = pytest.importorskip("openvino_genai", reason="openvino-genai is not installed: make pipelines")
 
 LENGTH = {"max_new_tokens": 14, "ignore_eos": True}
 PROMPTS = ("Why does a router send some tokens far more often to one expert?", "Once", "A pool of work-groups")
-NEEDS_TEXT = "no tokenizer: transformers and openvino_tokenizers, which convert one, are not installed"
+NEEDS_TEXT = "no tokenizer: transformers and openvino_tokenizers, which convert one, are not installed: make pipelines"
 
 
 def _greedy(pipe, folders: Folders):
@@ -169,7 +169,7 @@ def test_extensions_of_the_users_own(folders):
 
 
 def test_a_folder_that_optimum_saved(folders, tmp_path: Path):
-    optimum = pytest.importorskip("optimum.intel", reason="optimum-intel is not installed: pip install '.[optimum]'")
+    optimum = pytest.importorskip("optimum.intel", reason="optimum-intel is not installed: make pipelines")
     import ov_moe.optimum
 
     model = optimum.OVModelForCausalLM.from_pretrained(folders.unfused, device="CPU", compile=False)

@@ -13,7 +13,7 @@ from pipeline_folders import DEVICES, EXACT, MAX_TOKENS, NAMES, Folders, make, r
 import ov_moe
 import ov_moe.optimum
 
-optimum = pytest.importorskip("optimum.intel", reason="optimum-intel is not installed: pip install '.[optimum]'")
+optimum = pytest.importorskip("optimum.intel", reason="optimum-intel is not installed: make pipelines")
 torch = pytest.importorskip("torch")
 
 NEW = 14
