@@ -7,8 +7,9 @@
 # WHEELS   a folder of wheels that this Python lacks; ov-moe's benchmark needs pyopencl (with pytools, platformdirs
 #          and siphash24), numpy, rich and typer. Nothing is downloaded.
 #
-# PYTHON, BENCH_ARGS and TORCH_ARGS add to what is run, e.g. BENCH_ARGS='--set tile_m=64'. A part that fails does not
-# stop the next one; the exit status then is 1.
+# PARTS names the parts to run, all of them unless given: schedules torch shapes ablation stages recorded. PYTHON,
+# BENCH_ARGS and TORCH_ARGS add to what is run, e.g. BENCH_ARGS='--set tile_m=64'. A part that fails does not stop the
+# next one; the exit status then is 1.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:?"usage: scripts/run_on_gpu.sh OUT [WHEELS]"}
@@ -30,9 +31,10 @@ fi
 export PYTHONPATH=$PWD${wheels:+:$scratch/site}${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
 status=0
-run() { # NAME COMMAND...: the command, its output shown and kept in OUT/NAME.log
+part() { # NAME COMMAND...: the command, its output shown and kept in OUT/NAME.log
     local name=$1
     shift
+    case " ${PARTS:-$name} " in *" $name "*) ;; *) return 0 ;; esac
     echo "== $name: $*"
     "$@" 2>&1 | tee "$out/$name.log" || status=1
 }
@@ -42,16 +44,24 @@ IFS=' ' read -r -a torch <<<"${TORCH_ARGS:-}"
 plot=()
 "$python" -c 'import matplotlib' 2>/dev/null && plot=(--plot "$out/schedules.png")
 # What users choose between, over tokens and distributions.
-run schedules "$python" -m ov_moe.bench --shape qwen3-30b,gpt-oss-20b --tokens 16,128,512,1024,4096 \
-    --distribution uniform,power1.2,hot --schedule grid,grid-largest,pool-stride,pool-ticket --stage layer \
-    --seconds 1.5 --repeats 10 --json "$out/schedules.json" --csv "$out/schedules.csv" "${plot[@]}" "${more[@]}"
-# The ablation: how tasks are taken and found; the stages alone.
-run ablation "$python" -m ov_moe.bench --shape qwen3-30b --tokens 1024 --distribution power1.2,balanced \
-    --schedule grid,loop,pool-stride,pool-ticket,pool-ticket-search,pool-ticket-walk,pool-stride-search,pool-stride-walk \
-    --stage layer,route,gate_up,down,combine --seconds 2 --json "$out/ablation.json" --csv "$out/ablation.csv" "${more[@]}"
-# The recorded routing, with the shape that it was recorded from.
-run recorded "$python" -m ov_moe.bench --shape gpt-oss-20b --precision f4e2m1 --tokens 2012 --distribution recorded \
-    --schedule grid,pool-ticket --stage layer --seconds 3 --json "$out/recorded.json" "${more[@]}"
-run torch "$python" scripts/compare_torch.py --shape qwen3-30b,gpt-oss-20b --tokens 16,128,1024,4096 \
-    --distribution power1.2 --schedule grid,pool-ticket --seconds 4 --json "$out/torch.json" "${torch[@]}"
+part schedules "$python" -m ov_moe.bench --shape qwen3-30b,gpt-oss-20b --tokens 16,128,512,1024,2048,4096,8192 \
+    --distribution balanced,power1.2 --schedule grid,grid-largest,loop,pool-stride,pool-ticket --stage layer \
+    --seconds 0.6 --repeats 10 --json "$out/schedules.json" --csv "$out/schedules.csv" "${plot[@]}" "${more[@]}"
+# The same layer through torch.
+part torch "$python" scripts/compare_torch.py --shape qwen3-30b,gpt-oss-20b --tokens 16,128,512,1024,2048,4096,8192 \
+    --distribution power1.2 --schedule grid,pool-ticket --seconds 1.5 --json "$out/torch.json" "${torch[@]}"
+# Every shape under every distribution.
+part shapes "$python" -m ov_moe.bench --shape deepseek-v2-lite,qwen3-next,granite-3.0-1b,mixtral-8x7b,qwen3-235b \
+    --tokens 1024 --distribution balanced,uniform,power1.01,power1.2,hot,worst \
+    --schedule grid,grid-largest,loop,pool-stride,pool-ticket --stage layer --seconds 0.4 --repeats 10 \
+    --json "$out/shapes.json" --csv "$out/shapes.csv" "${more[@]}"
+# How tasks are taken, found and ordered; the stages alone.
+part ablation "$python" -m ov_moe.bench --shape qwen3-30b --tokens 128,1024,8192 --distribution power1.2 \
+    --schedule grid,pool-stride,pool-ticket,pool-ticket-search,pool-ticket-walk,pool-ticket-tiles \
+    --stage gate_up,down --seconds 0.6 --json "$out/ablation.json" --csv "$out/ablation.csv" "${more[@]}"
+part stages "$python" -m ov_moe.bench --shape qwen3-30b --tokens 16,1024,8192 --distribution power1.2 \
+    --schedule grid,pool-ticket --stage layer,route,gate_up,down,combine --seconds 0.5 --json "$out/stages.json" "${more[@]}"
+# The recorded routing, with the shape and the format that it was recorded from.
+part recorded "$python" -m ov_moe.bench --shape gpt-oss-20b --precision f4e2m1 --tokens 2012 --distribution recorded \
+    --schedule grid,pool-stride,pool-ticket --stage layer --seconds 2 --json "$out/recorded.json" "${more[@]}"
 exit "$status"
