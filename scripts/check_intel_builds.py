@@ -23,7 +23,7 @@ from ov_moe.devices.ocloc import Build
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.block import FOUR_BIT, BlockSpec
 from ov_moe.kernels.choose import choose_config, decode_config, dpas_config
-from ov_moe.kernels.compose import program
+from ov_moe.kernels.compose import compiler_options, program
 from ov_moe.kernels.config import STANDARD, KernelConfig
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.spec import Activation, Fetch, GateUpLayout, Precision, ProjectionSpec
@@ -168,7 +168,7 @@ def dpas_variants() -> Iterator[Variant]:
 
 def check(variant: Variant, device: str) -> Build:
     """Build it; dpas must be in the code of GEMMs on f16 buffers that are to have it, and nowhere else."""
-    options = variant.config.compiler_options() if variant.stage.multiplies else STANDARD
+    options = (STANDARD, *compiler_options(variant.stage, variant.config))
     build = ocloc.build(variant.text(), variant.stage.entry, device, options)
     wanted = variant.config.micro_kernel == "dpas" and variant.stage.multiplies and variant.buffers == "float16"
     if build.error is None and wanted != bool(build.dpas):

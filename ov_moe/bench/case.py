@@ -14,7 +14,7 @@ from ov_moe.bench.weights import StoredBlock
 from ov_moe.devices.opencl import Tensor
 from ov_moe.devices.timing import Buffer, Event, Prepared, TimingDevice
 from ov_moe.kernels.block import BlockSpec
-from ov_moe.kernels.compose import program
+from ov_moe.kernels.compose import compiler_options, program
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 
@@ -165,7 +165,7 @@ class Run:
         text = program(stage, self.config, self.case.spec.attributes(), inputs, output)
         if stage not in (ROUTE, COMBINE):
             text = with_schedule(text, self.schedule)
-        return self.case.device.prepare(text, stage.entry, buffers)
+        return self.case.device.prepare(text, stage.entry, buffers, compiler_options(stage, self.config))
 
 
 def random_inputs(rng: np.random.Generator, ids: npt.NDArray[np.int32], room: int, x: Tensor) -> Inputs:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.choose import pool_groups
-from ov_moe.kernels.compose import program
+from ov_moe.kernels.compose import compiler_options, program
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.stages import Stage
@@ -110,9 +110,18 @@ class OpenCLDevice:
             (output.shape, output.dtype.name),
         )
         sizes = {name: int(attributes[name]) for name in attributes if isinstance(attributes[name], int)}
-        self.launch(text, stage.entry, size or work_size(stage, config, sizes), inputs, output)
+        size = size or work_size(stage, config, sizes)
+        self.launch(text, stage.entry, size, inputs, output, compiler_options(stage, config))
 
-    def launch(self, text: str, entry: str, size: WorkSize, inputs: Sequence[Tensor], output: Tensor) -> None:
+    def launch(
+        self,
+        text: str,
+        entry: str,
+        size: WorkSize,
+        inputs: Sequence[Tensor],
+        output: Tensor,
+        options: tuple[str, ...] = (),
+    ) -> None:
         """Run a composed program; its arrays may be longer than the shapes it was composed for.
 
         Args:
@@ -121,12 +130,13 @@ class OpenCLDevice:
             size: Work size.
             inputs: See ``run``.
             output: See ``run``.
+            options: Of the OpenCL compiler, beside the language's standard.
 
         Raises:
             DeviceError: The program does not build, or the device refuses the launch.
         """
         cl, flags = self._cl, self._cl.mem_flags
-        kernel = self._kernel(text, entry)
+        kernel = self._kernel(text, entry, options)
         copy = flags.READ_WRITE | flags.COPY_HOST_PTR
         # Only plans (tickets) and outputs are written: weights need no copy where device and host share memory.
         use = flags.READ_ONLY | flags.USE_HOST_PTR if self.device.host_unified_memory else copy
@@ -144,17 +154,17 @@ class OpenCLDevice:
         except cl.Error as error:
             raise DeviceError(f"{entry} failed on {self.name}: {error}.") from error
 
-    def _build(self, text: str, entry: str) -> Any:
+    def _build(self, text: str, entry: str, options: tuple[str, ...]) -> Any:
         try:
             with warnings.catch_warnings():
                 # Drivers that report their progress make pyopencl warn of a "non-empty compiler output".
                 warnings.simplefilter("ignore", self._cl.CompilerWarning)
-                return self._cl.Program(self._context, text).build([f"-cl-std={self._standard}"])
+                return self._cl.Program(self._context, text).build([f"-cl-std={self._standard}", *options])
         except self._cl.Error as error:
             raise DeviceError(f"{entry} does not build on {self.name}: {error}") from error
 
-    def _new_kernel(self, text: str, entry: str) -> Any:
-        program = self._program(text, entry)
+    def _new_kernel(self, text: str, entry: str, options: tuple[str, ...] = ()) -> Any:
+        program = self._program(text, entry, options)
         try:
             return self._cl.Kernel(program, entry)
         except self._cl.Error as error:

@@ -67,18 +67,19 @@ class TimingDevice(OpenCLDevice):
         with self._sentence("a fill"):
             self._cl.enqueue_fill_buffer(self._queue, buffer, np.uint32(word), 0, count)
 
-    def prepare(self, text: str, entry: str, arguments: Sequence[Any]) -> Prepared:
+    def prepare(self, text: str, entry: str, arguments: Sequence[Any], options: tuple[str, ...] = ()) -> Prepared:
         """Build a program (once for each text) and set the arguments of a kernel object of its own.
 
         Args:
             text: A complete program.
             entry: Name of the kernel.
             arguments: Buffers and NumPy scalars, in order.
+            options: Of the OpenCL compiler, beside the language's standard.
 
         Raises:
             DeviceError: The program does not build, or does not take these arguments.
         """
-        kernel = self._new_kernel(text, entry)
+        kernel = self._new_kernel(text, entry, options)
         with self._sentence(f"setting the arguments of {entry}"):
             kernel.set_args(*arguments)
         return Prepared(kernel, entry, tuple(arguments))

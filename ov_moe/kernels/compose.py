@@ -52,6 +52,11 @@ def defines(stage: Stage, config: KernelConfig) -> list[tuple[str, str]]:
     return [*config.defines().items(), ("LOCAL_SIZE", str(local_size(stage, config))), *stage.defines]
 
 
+def compiler_options(stage: Stage, config: KernelConfig) -> tuple[str, ...]:
+    """Options of the OpenCL compiler for a stage, beside the language's standard."""
+    return config.compiler_options() if stage.multiplies else ()
+
+
 def buffer_defines(name: str, shape: Sequence[int], dtype: str) -> list[str]:
     """The definitions that the GPU plugin writes for a dense buffer, e.g. name ``INPUT0``.
 

@@ -9,7 +9,7 @@ from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.stages import Stage
 from ov_moe.spec import Fetch, MicroKernel, Schedule
 
-STANDARD = ("-cl-std=CL2.0",)
+STANDARD = "-cl-std=CL2.0"  # as the GPU plugin builds by itself
 FMA_LANES = 16
 DPAS_ROWS = 8
 DPAS_SUBGROUP_ROWS = 32
@@ -140,9 +140,9 @@ class KernelConfig:
         return values
 
     def compiler_options(self) -> tuple[str, ...]:
-        """Options of the OpenCL compiler for stages that have a micro-kernel."""
+        """Options of the OpenCL compiler for stages that have a micro-kernel, beside the language's standard."""
         large = self.micro_kernel == "dpas" and not self.emulation and self.subgroup_rows >= DPAS_SUBGROUP_ROWS
-        return (*STANDARD, LARGE_REGISTERS) if large else STANDARD
+        return (LARGE_REGISTERS,) if large else ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ov_moe.kernels.compose import defines, read_source, source_hash
+from ov_moe.kernels.compose import compiler_options, defines, read_source, source_hash
 from ov_moe.kernels.config import STANDARD, KernelConfig, ModelConfig
 from ov_moe.kernels.geometry import WorkSize
 from ov_moe.kernels.stages import STAGES, Stage
@@ -40,8 +40,8 @@ def layer_element(stage: Stage, config: KernelConfig, size: WorkSize) -> Element
         "Tensor",
         {"arg-index": str(stage.inputs), "type": "output", "port-index": "0", "format": "BFYX"},
     )
-    options = config.compiler_options() if stage.multiplies else STANDARD
-    ElementTree.SubElement(layer, "CompilerOptions", options=" ".join(options))
+    options = " ".join([STANDARD, *compiler_options(stage, config)])
+    ElementTree.SubElement(layer, "CompilerOptions", options=options)
     ElementTree.SubElement(
         layer,
         "WorkSizes",
