@@ -80,25 +80,27 @@ inline bool locate(task_t *task, const global int *plan, int blocks, local int *
 
 #if SCHEDULE_ID == SCHEDULE_ticket
 
-// The first wave is static, and the next ticket is taken while a task runs: nobody waits for the counter.
-inline void take_ticket(task_t *task, global int *plan, int ticket)
+// The first wave is static, and the next ticket is taken while a task runs: nobody waits for the counter. None is taken
+// where it could not be for a task: hundreds of groups at one counter are microseconds.
+inline void take_ticket(task_t *task, global int *plan, int ticket, int blocks)
 {
-    task->next = get_num_groups(0) + atomic_inc((volatile global int *)plan + ticket);
+    const int tasks = plan[PLAN_TILES] * blocks, groups = get_num_groups(0);
+    task->next = task->state < tasks && groups < tasks ? groups + atomic_inc((volatile global int *)plan + ticket) : tasks;
 }
 
 inline bool first_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
 {
-    if (get_local_id(0) == 0)
-        take_ticket(task, plan, ticket);
     task->state = get_group_id(0);
+    if (get_local_id(0) == 0)
+        take_ticket(task, plan, ticket, blocks);
     return locate(task, plan, blocks, shared);
 }
 
 inline bool next_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
 {
     if (get_local_id(0) == 0) {
-        shared[0] = task->next;
-        take_ticket(task, plan, ticket);
+        task->state = shared[0] = task->next;
+        take_ticket(task, plan, ticket, blocks);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     task->state = shared[0];

@@ -57,15 +57,16 @@ inline bool locate(task_t *task, const global int *plan, int blocks, local int *
     return true;
 }
 
-inline void take(task_t *task, global int *plan, int ticket, local int *shared, bool first)
+inline void take(task_t *task, global int *plan, int ticket, int blocks, local int *shared, bool first)
 {
 #if SCHEDULE_ID == SCHEDULE_ticket
     if (get_local_id(0) == 0) {
-        shared[0] = task->next;
-        task->next = get_num_groups(0) + atomic_inc((volatile global int *)plan + ticket);
+        const int tasks = plan[PLAN_TILES] * blocks, groups = get_num_groups(0), state = first ? (int)get_group_id(0) : task->next;
+        shared[0] = state;
+        task->next = state < tasks && groups < tasks ? groups + atomic_inc((volatile global int *)plan + ticket) : tasks;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    task->state = first ? (int)get_group_id(0) : shared[0];
+    task->state = shared[0];
 #else
     task->state = first ? (int)get_group_id(0) : task->state + (int)get_num_groups(0);
 #endif
@@ -74,12 +75,12 @@ inline void take(task_t *task, global int *plan, int ticket, local int *shared, 
 inline bool first_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
 {
     task->expert = task->next = 0;
-    take(task, plan, ticket, shared, true);
+    take(task, plan, ticket, blocks, shared, true);
     return locate(task, plan, blocks, shared);
 }
 
 inline bool next_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
 {
-    take(task, plan, ticket, shared, false);
+    take(task, plan, ticket, blocks, shared, false);
     return locate(task, plan, blocks, shared);
 }
