@@ -28,6 +28,9 @@ OVER_PROVISION = 2
 OVER_PROVISION_ELSEWHERE = 16
 # Few tokens are about one row an expert (Qwen3 at 16 tokens, GPT-OSS at 8): the lowest tile of 128 work-items.
 DECODE_TILE_M = 8
+# Average rows of an expert up to which gemv serves few tokens. With the room of 64 Qwen3 has 4, GPT-OSS 8; Mixtral has
+# 16, two tiles, and so reads its weights twice, as fma would in tiles of the same height. Not measured on an Intel GPU.
+GEMV_MAX_ROWS = 16
 
 
 def choose_schedule(balance: Balance, experts: int) -> Schedule:
@@ -73,11 +76,20 @@ def choose_config(
 
 
 def decode_config(groups: int) -> KernelConfig:
-    """The configuration for few tokens that runs on any device.
+    """The configuration for few tokens that runs on any device, with ``fma``.
 
     Always a pool with tickets, which launches no empty groups: most experts have no row.
     """
     return KernelConfig("pool", "ticket", groups, tile_m=DECODE_TILE_M)
+
+
+def gemv_config(config: KernelConfig) -> KernelConfig:
+    """The same schedule with the micro-kernel for few rows, in its tiles.
+
+    32 gate and 32 up columns (64 of Down) and 4 slices of K (2) are 128 work-items; 64 K of a slice (128) hold one or
+    two scales.
+    """
+    return replace(config, micro_kernel="gemv", tile_m=8, tile_n=64, tile_k=256, local_size=128)
 
 
 def dpas_config(config: KernelConfig, subgroup: int, emulation: bool = False) -> KernelConfig:

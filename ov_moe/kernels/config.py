@@ -11,6 +11,9 @@ from ov_moe.spec import Fetch, MicroKernel, Schedule
 
 STANDARD = ("-cl-std=CL2.0",)
 FMA_LANES = 16
+GEMV_ROWS = (1, 2, 4, 8)
+GEMV_SUBGROUP = 16
+GEMV_LOAD_K = 32  # elements of K that a work-item takes at a time
 DPAS_ROWS = 8
 DPAS_SUBGROUP_ROWS = 32
 DPAS_LOAD_K = 32  # elements of K that one load of weights covers
@@ -35,8 +38,9 @@ class KernelConfig:
         tile_k: Elements of K that stand in local memory at a time.
         local_size: Work-items of a group of a GEMM.
         route_size: Work-items of a group of Route, a multiple of 32; 256 is the most that every Intel GPU has.
-        micro_kernel: What multiplies the tiles: ``fma`` (any device), ``dpas`` (Intel XMX) or ``mma`` (NVIDIA tensor
-            cores). A kernel that is built for f32 buffers takes ``fma`` in any case, in these tiles.
+        micro_kernel: What multiplies the tiles: ``fma`` (any device), ``gemv`` (any device, few rows), ``dpas`` (Intel
+            XMX) or ``mma`` (NVIDIA tensor cores). In a kernel that is built for f32 buffers ``fma`` stands in for the
+            last two, in these tiles.
         subgroup: Work-items of a sub-group of ``dpas``: 8 on Arc, 16 on Ponte Vecchio and from Xe2 on.
         subgroup_rows: Rows that a sub-group of ``dpas`` owns: turning integers into f16 pays from 32 on.
         warps_m: Warps of ``mma`` along the rows of a tile, each of 32 work-items.
@@ -74,7 +78,10 @@ class KernelConfig:
             self._check_dpas()
         if self.micro_kernel == "mma":
             self._check_mma()
-        self._check_fma()
+        if self.micro_kernel == "gemv":
+            self._check_gemv()
+        else:
+            self._check_fma()
 
     def _check_dpas(self) -> None:
         if self.subgroup not in (8, 16):
@@ -111,6 +118,17 @@ class KernelConfig:
                 f"tile_m {self.tile_m} must be a multiple of {MMA_ROWS} rows for each of {self.warps_m} warps, and "
                 f"tile_n {self.tile_n} two, four, eight ... times {MMA_COLUMNS} columns for each of {self.warps_n}."
             )
+
+    def _check_gemv(self) -> None:
+        slices, rest = divmod(2 * self.local_size, self.tile_n)  # of GateUp; Down has half of them
+        if rest or slices % 2 or self.tile_n % (2 * GEMV_SUBGROUP) or self.tile_k % (slices * GEMV_LOAD_K or 1):
+            raise InvalidInputError(
+                f"tile_n {self.tile_n} must be a multiple of {2 * GEMV_SUBGROUP} that divides local_size "
+                f"{self.local_size}, and tile_k {self.tile_k} one of {GEMV_LOAD_K} for each of the slices of K, "
+                f"2 * local_size / tile_n."
+            )
+        if self.tile_m not in GEMV_ROWS:
+            raise InvalidInputError(f"tile_m is {self.tile_m}; gemv has {', '.join(map(str, GEMV_ROWS))} rows.")
 
     def _check_fma(self) -> None:
         if self.local_size % FMA_LANES or self.tile_m % (self.local_size // FMA_LANES):
