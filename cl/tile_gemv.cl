@@ -6,13 +6,12 @@
 // float once and multiplies it with all rows. x stands in local memory as floats and is the same for a whole sub-group:
 // on an Intel GPU a scalar operand. Only live rows are multiplied: 1, 2, 4 or 8.
 //
-// Sums: a chain of fma over 32 neighbours along K with whole numbers q - zero, times the scale onto the slice's sum,
-// and the slices' sums in their order at the end. A row's arithmetic depends on nothing but the row.
+// Sums: two chains of fma over 16 neighbours along K each, with whole numbers q - zero; both together times the scale
+// onto the slice's sum; the slices' sums in their order at the end. A row's arithmetic depends on nothing but the row.
 
 #if MICRO_KERNEL_ID == MICRO_KERNEL_gemv
 
 #define GEMV_K 32 // neighbours along K that a work-item takes at a time: 16 bytes of a 4-bit row
-#define GEMV_SUBGROUP 16
 #define GEMV_SLICES (LOCAL_SIZE / BLOCK_COLUMNS)
 #define GEMV_SLICE_K (TILE_K / GEMV_SLICES)
 #define GEMV_COLUMN ((int)get_local_id(0) % BLOCK_COLUMNS)
@@ -21,7 +20,7 @@
 
 // A sub-group stays within a slice, and the compiler is told: else it keeps a copy of x for each lane.
 #ifdef cl_intel_required_subgroup_size
-#define GEMV_ATTRIBUTES __attribute__((intel_reqd_sub_group_size(GEMV_SUBGROUP)))
+#define GEMV_ATTRIBUTES __attribute__((intel_reqd_sub_group_size(SUBGROUP)))
 #define GEMV_UNIFORM(value) sub_group_broadcast(value, 0)
 #else
 #define GEMV_ATTRIBUTES
@@ -37,6 +36,12 @@
 #define GEMV_BIAS_i8 0.0f
 #define GEMV_BIAS_f4e2m1 0.0f
 #define GEMV_BIAS_float 0.0f
+#define GEMV_PER_u4 2 // in an element of the buffer
+#define GEMV_PER_i4 2
+#define GEMV_PER_u8 1
+#define GEMV_PER_i8 1
+#define GEMV_PER_f4e2m1 2
+#define GEMV_PER_float 1
 #define GEMV_UNIT_u4 1.0f
 #define GEMV_UNIT_i4 1.0f
 #define GEMV_UNIT_u8 1.0f
@@ -68,14 +73,14 @@ inline float8 floats_of_e2m1(uint q)
 #define GEMV_LOAD(p, j) vload4(j, (const global uint *)(p))
 #endif
 #define DEFINE_GEMV_4(FORMAT, FLOATS_OF, FLIP)                                                      \
-    inline void gemv_##FORMAT(private gemv_t *own, const global uchar *w, ulong i)                          \
+    inline void gemv_##FORMAT(private gemv_t *own, const global uchar *w, uint i)                           \
     {                                                                                               \
         const uint4 q = GEMV_LOAD(w + (i >> 1), 0) ^ (uint)(FLIP);                                  \
         own->low = (float16)(FLOATS_OF(q.x), FLOATS_OF(q.y));                                       \
         own->high = (float16)(FLOATS_OF(q.z), FLOATS_OF(q.w));                                      \
     }
 #define DEFINE_GEMV_8(FORMAT, W_T)                                                                    \
-    inline void gemv_##FORMAT(private gemv_t *own, const global W_T *w, ulong i)                              \
+    inline void gemv_##FORMAT(private gemv_t *own, const global W_T *w, uint i)                               \
     {                                                                                                 \
         own->low = convert_float16(as_##W_T##16(GEMV_LOAD(w + i, 0)));                                \
         own->high = convert_float16(as_##W_T##16(GEMV_LOAD(w + i, 1)));                               \
@@ -87,12 +92,12 @@ DEFINE_GEMV_8(u8, uchar)
 DEFINE_GEMV_8(i8, char)
 #define GEMV_HALVES(p, j) convert_float8(as_half8(GEMV_LOAD(p, j)))
 #define GEMV_FLOATS(p, j) as_float4(GEMV_LOAD(p, j))
-inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const global half *w, ulong i)
+inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const global half *w, uint i)
 {
     own->low = (float16)(GEMV_HALVES(w + i, 0), GEMV_HALVES(w + i, 1));
     own->high = (float16)(GEMV_HALVES(w + i, 2), GEMV_HALVES(w + i, 3));
 }
-inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const global float *w, ulong i)
+inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const global float *w, uint i)
 {
     own->low = (float16)(GEMV_FLOATS(w + i, 0), GEMV_FLOATS(w + i, 1), GEMV_FLOATS(w + i, 2), GEMV_FLOATS(w + i, 3));
     own->high = (float16)(GEMV_FLOATS(w + i, 4), GEMV_FLOATS(w + i, 5), GEMV_FLOATS(w + i, 6), GEMV_FLOATS(w + i, 7));
@@ -102,25 +107,25 @@ inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const 
 // behind N repeat the last one: nobody stores their sums. Where 32 neighbours share a group and stand at boundaries of
 // 16 bytes they are loaded whole; else by twos.
 #define DEFINE_TILE_WEIGHTS(NAME, FORMAT, SCALE, ZERO, W_T, S_T, Z_T, OFFSET, N, K, GROUP, ROWS, ROW)               \
-    inline void NAME(private gemv_t *own, int expert, int n, int k, const global W_T *w, const global S_T *s,               \
+    inline void NAME(private gemv_t *own, int expert, int n, uint k, const global W_T *w, const global S_T *s,               \
                      const global Z_T *z)                                                                           \
     {                                                                                                               \
-        const ulong row = (ulong)expert * (ROWS) + ROW(min(n, (N) - 1), N);                                         \
-        const ulong first = row * ((K) / ((GROUP) ? (GROUP) : 1));                                                  \
+        const ulong before = (ulong)expert * (ROWS); /* rows of other experts; the same for all work-items */       \
+        const uint row = ROW(min(n, (N) - 1), N), groups = (K) / ((GROUP) ? (GROUP) : 1);                           \
         if ((K) % GEMV_K == 0 && (GROUP) % GEMV_K == 0 && (OFFSET) * sizeof(W_T) % 16 == 0) {                       \
             if (k % GEMV_SLICE_K == 0 || ((GROUP) && k % ((GROUP) ? (GROUP) : 1) == 0)) {                           \
-                const ulong g = (GROUP) ? first + k / ((GROUP) ? (GROUP) : 1) : 0;                                  \
+                const ulong g = (GROUP) ? before * groups + (row * groups + k / ((GROUP) ? (GROUP) : 1)) : 0;       \
                 own->scale = CAT(scale_, SCALE)(s, g) * CAT(GEMV_UNIT_, FORMAT);                                    \
                 own->zero = CAT(zero_, ZERO)(z, g) + CAT(GEMV_BIAS_, FORMAT);                                       \
             }                                                                                                       \
-            CAT(gemv_, FORMAT)(own, w, row * (K) + k);                                                              \
+            CAT(gemv_, FORMAT)(own, w + before * (K) / CAT(GEMV_PER_, FORMAT), row * (K) + k);                                                              \
             own->low -= own->zero, own->high -= own->zero;                                                          \
         } else {                                                                                                    \
             float16 v[2] = {0.0f, 0.0f};                                                                            \
-            for (int j = 0; j < GEMV_K && k + j < (K); j += 2) {                                                    \
+            for (uint j = 0; j < GEMV_K && k + j < (K); j += 2) {                                                    \
                 const bool two = k + j + 1 < (K);                                                                   \
-                const ulong g = (GROUP) ? first + (k + j) / ((GROUP) ? (GROUP) : 1) : 0;                            \
-                const float2 both = (CAT(raw_, FORMAT)(w, row * (K) + k + j, two) - CAT(zero_, ZERO)(z, g)) *       \
+                const ulong g = (GROUP) ? (before + row) * groups + (k + j) / ((GROUP) ? (GROUP) : 1) : 0;                            \
+                const float2 both = (CAT(raw_, FORMAT)(w, (before + row) * (K) + k + j, two) - CAT(zero_, ZERO)(z, g)) *       \
                                     CAT(scale_, SCALE)(s, g);                                                       \
                 v[j / 16][j % 16] = both.x, v[j / 16][j % 16 + 1] = two ? both.y : 0.0f;                            \
             }                                                                                                       \
@@ -133,11 +138,11 @@ inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const 
 // weights in memory.
 #define GEMV_CHAIN_4(a, b, sum) fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))))
 #define GEMV_CHAIN_8(a, b, sum) GEMV_CHAIN_4(a.hi, b.hi, GEMV_CHAIN_4(a.lo, b.lo, sum))
-#define GEMV_CHAIN(a, b, sum) GEMV_CHAIN_8(a.hi, b.hi, GEMV_CHAIN_8(a.lo, b.lo, sum))
+#define GEMV_CHAIN(a, b) GEMV_CHAIN_8(a.hi, b.hi, GEMV_CHAIN_8(a.lo, b.lo, 0.0f))
 #define GEMV_ROW(r, live, x, w, sums)                          \
     if (r < (live)) {                                          \
         const float16 row = (x)[r * (TILE_K / 16)];            \
-        sums.s##r = GEMV_CHAIN(row, w, sums.s##r);             \
+        sums.s##r = GEMV_CHAIN(row, w);                        \
     }
 // sums of row r += 16 products; x points to its k of row 0, rows are TILE_K apart. `live` is a constant.
 #define GEMV_ROWS(live, x, w, sums)                                                       \
@@ -147,16 +152,16 @@ inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const 
     GEMV_ROW(6, live, x, w, sums) GEMV_ROW(7, live, x, w, sums)
 #define GEMV_PART(p, acc, x, k, live)                \
     {                                                 \
-        float8 sums = 0.0f;                           \
+        float8 low = 0.0f, high = 0.0f;               \
         LOAD_PART_##p(&own[p], GEMV_COLUMN, k);       \
-        GEMV_ROWS(live, x, own[p].low, sums)          \
-        GEMV_ROWS(live, x + 1, own[p].high, sums)     \
-        acc[p] = fma(sums, own[p].scale, acc[p]);     \
+        GEMV_ROWS(live, x, own[p].low, low)           \
+        GEMV_ROWS(live, x + 1, own[p].high, high)     \
+        acc[p] = fma(low + high, own[p].scale, acc[p]); \
     }
 
 // The slice's share of the K that stands in local memory.
 #define GEMV_SLICE(acc, k0, live)                                                                 \
-    _Pragma("nounroll") for (int k = begin; k < min(begin + GEMV_SLICE_K, GEMM_K); k += GEMV_K) { \
+    _Pragma("nounroll") for (uint k = begin; k < min(begin + GEMV_SLICE_K, (uint)GEMM_K); k += GEMV_K) { \
         const local float16 *x_k = tile_x + (k - (k0)) / 16;                                      \
         GEMV_PART(0, acc, x_k, k, live)                                                           \
         if (PARTS == 2)                                                                           \
@@ -180,7 +185,7 @@ inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const 
         }                                                                                                \
         barrier(CLK_LOCAL_MEM_FENCE);                                                                    \
         gemv_t own[2];                                                                                   \
-        const int begin = k0 + GEMV_UNIFORM((int)get_local_id(0) / BLOCK_COLUMNS) * GEMV_SLICE_K;           \
+        const uint begin = k0 + GEMV_UNIFORM((uint)get_local_id(0) / BLOCK_COLUMNS) * GEMV_SLICE_K;           \
         if (TILE_M > 4 && (task).rows > 4) {                                                             \
             GEMV_SLICE(acc, k0, TILE_M)                                                                  \
         } else if (TILE_M > 2 && (task).rows > 2) {                                                      \

@@ -76,20 +76,27 @@ def choose_config(
 
 
 def decode_config(groups: int) -> KernelConfig:
-    """The configuration for few tokens that runs on any device, with ``fma``.
+    """The configuration for few tokens that runs on any device, with ``fma``: what the others start from.
 
     Always a pool with tickets, which launches no empty groups: most experts have no row.
     """
     return KernelConfig("pool", "ticket", groups, tile_m=DECODE_TILE_M)
 
 
-def gemv_config(config: KernelConfig) -> KernelConfig:
-    """The same schedule with the micro-kernel for few rows, in its tiles.
+def gemv_config(config: KernelConfig, subgroup: int = 8) -> KernelConfig:
+    """The same schedule with the micro-kernel for few rows.
 
-    32 gate and 32 up columns (64 of Down) and 4 slices of K (2) are 128 work-items; 64 K of a slice (128) hold one or
-    two scales.
+    In decode (Qwen3 at 16 tokens) 32 gate and 32 up columns x 4 slices of K, or 64 columns of Down x 2, are 128
+    work-items: 192 tasks of GateUp at one token.
+
+    Args:
+        config: Of ``decode_config``.
+        subgroup: Work-items of a sub-group: 8, or 16 where the device has none of 8. Of 16 on a GPU whose registers
+            have 32 bytes, Xe-LP and Arc among them, 8 rows of gate and up spill.
     """
-    return replace(config, micro_kernel="gemv", tile_m=8, tile_n=64, tile_k=256, local_size=128)
+    return replace(
+        config, micro_kernel="gemv", subgroup=subgroup, tile_m=8, tile_n=64, tile_k=256, local_size=128, emulation=False
+    )
 
 
 def dpas_config(config: KernelConfig, subgroup: int, emulation: bool = False) -> KernelConfig:
@@ -163,4 +170,6 @@ def choose_model_config(prefill: Workload, decode: Workload, device: DeviceInfo,
         many = dpas_config(many, device.xmx_subgroup or 8, not device.xmx_subgroup)
     if choose_micro_kernel(decode, device, switches.micro_kernel)[0] == "dpas":
         few = dpas_config(few, device.xmx_subgroup or 8, not device.xmx_subgroup)
+    elif switches.micro_kernel == "auto" and decode.rows_per_expert <= GEMV_MAX_ROWS:
+        few = gemv_config(few, device.xmx_subgroup or 8)
     return ModelConfig(many, few, why)

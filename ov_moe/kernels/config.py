@@ -12,7 +12,7 @@ from ov_moe.spec import Fetch, MicroKernel, Schedule
 STANDARD = ("-cl-std=CL2.0",)
 FMA_LANES = 16
 GEMV_ROWS = (1, 2, 4, 8)
-GEMV_SUBGROUP = 16
+GEMV_COLUMNS = 16  # of a slice and a part: whole sub-groups
 GEMV_LOAD_K = 32  # elements of K that a work-item takes at a time
 DPAS_ROWS = 8
 DPAS_SUBGROUP_ROWS = 32
@@ -41,7 +41,7 @@ class KernelConfig:
         micro_kernel: What multiplies the tiles: ``fma`` (any device), ``gemv`` (any device, few rows), ``dpas`` (Intel
             XMX) or ``mma`` (NVIDIA tensor cores). In a kernel that is built for f32 buffers ``fma`` stands in for the
             last two, in these tiles.
-        subgroup: Work-items of a sub-group of ``dpas``: 8 on Arc, 16 on Ponte Vecchio and from Xe2 on.
+        subgroup: Work-items of a sub-group of ``dpas`` and ``gemv``: 8 up to Arc, 16 on Ponte Vecchio and from Xe2 on.
         subgroup_rows: Rows that a sub-group of ``dpas`` owns: turning integers into f16 pays from 32 on.
         warps_m: Warps of ``mma`` along the rows of a tile, each of 32 work-items.
         warps_n: Along its columns.
@@ -120,15 +120,21 @@ class KernelConfig:
             )
 
     def _check_gemv(self) -> None:
-        slices, rest = divmod(2 * self.local_size, self.tile_n)  # of GateUp; Down has half of them
-        if rest or slices % 2 or self.tile_n % (2 * GEMV_SUBGROUP) or self.tile_k % (slices * GEMV_LOAD_K or 1):
+        if self.tile_m not in GEMV_ROWS or self.subgroup not in (8, 16):
             raise InvalidInputError(
-                f"tile_n {self.tile_n} must be a multiple of {2 * GEMV_SUBGROUP} that divides local_size "
-                f"{self.local_size}, and tile_k {self.tile_k} one of {GEMV_LOAD_K} for each of the slices of K, "
+                f"gemv has tile_m {', '.join(map(str, GEMV_ROWS))} and sub-groups of 8 or 16, "
+                f"not tile_m {self.tile_m} and subgroup {self.subgroup}."
+            )
+        if self.tile_n < 1 or self.tile_n % (2 * GEMV_COLUMNS) or self.local_size % self.tile_n or not self.local_size:
+            raise InvalidInputError(
+                f"tile_n {self.tile_n} must be a multiple of {2 * GEMV_COLUMNS} that divides local_size {self.local_size}."
+            )
+        slices = 2 * self.local_size // self.tile_n  # of GateUp; Down has half of them
+        if self.tile_k < 1 or self.tile_k % (slices * GEMV_LOAD_K):
+            raise InvalidInputError(
+                f"tile_k {self.tile_k} must be a multiple of {GEMV_LOAD_K} for each of the {slices} slices of K, "
                 f"2 * local_size / tile_n."
             )
-        if self.tile_m not in GEMV_ROWS:
-            raise InvalidInputError(f"tile_m is {self.tile_m}; gemv has {', '.join(map(str, GEMV_ROWS))} rows.")
 
     def _check_fma(self) -> None:
         if self.local_size % FMA_LANES or self.tile_m % (self.local_size // FMA_LANES):
