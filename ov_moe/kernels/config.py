@@ -127,7 +127,8 @@ class KernelConfig:
             )
         if self.tile_n < 1 or self.tile_n % (2 * GEMV_COLUMNS) or self.local_size % self.tile_n or not self.local_size:
             raise InvalidInputError(
-                f"tile_n {self.tile_n} must be a multiple of {2 * GEMV_COLUMNS} that divides local_size {self.local_size}."
+                f"tile_n {self.tile_n} must be a multiple of {2 * GEMV_COLUMNS} that divides local_size "
+                f"{self.local_size}."
             )
         slices = 2 * self.local_size // self.tile_n  # of GateUp; Down has half of them
         if self.tile_k < 1 or self.tile_k % (slices * GEMV_LOAD_K):

@@ -95,7 +95,8 @@ FORMATS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [*((n, HALF) for n in FORMATS), *((n, np.float32) for n in ("f16", "u4 groups", "f4e2m1", "i8 groups"))]
+    ("name", "dtype"),
+    [*((n, HALF) for n in FORMATS), *((n, np.float32) for n in ("f16", "u4 groups", "f4e2m1", "i8 groups"))],
 )
 def test_formats(name: str, dtype: Any, rng: np.random.Generator) -> None:
     """K a multiple of 32, where 16 bytes are read at a time, as long as groups allow it; 576 is two steps and a bit."""
