@@ -18,11 +18,14 @@
 #define MICRO_KERNEL_fma 0
 #define MICRO_KERNEL_dpas 1
 #define MICRO_KERNEL_mma 2
+#define MICRO_KERNEL_gemv 3
+#define MICRO_KERNEL_CHOSEN CAT(MICRO_KERNEL_, MICRO_KERNEL)
 // Matrix instructions take f16. Whether the rows are f16 is known only here: the plugin's precision hint decides. Where
-// they are not, fma computes in the tiles of the other (KernelConfig checks them for both).
+// they are not, fma computes in the tiles of the other (KernelConfig checks them for both). gemv takes either.
 #define IS_HALF_half 1
 #define IS_HALF_float 0
-#define MICRO_KERNEL_ID (CAT(IS_HALF_, INPUT0_TYPE) ? CAT(MICRO_KERNEL_, MICRO_KERNEL) : MICRO_KERNEL_fma)
+#define MICRO_KERNEL_ID                                                                                       \
+    (CAT(IS_HALF_, INPUT0_TYPE) || MICRO_KERNEL_CHOSEN == MICRO_KERNEL_gemv ? MICRO_KERNEL_CHOSEN : MICRO_KERNEL_fma)
 
 // Index of element (row, column) of a buffer, e.g. x[AT(INPUT0, t, k)]: pitches and offset are the plugin's to
 // choose, an input may be a slice of a larger buffer.

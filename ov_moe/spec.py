@@ -8,7 +8,7 @@ from typing import Literal
 Precision = Literal["f32", "f16", "u8", "i8", "u4", "i4", "f4e2m1"]
 Schedule = Literal["grid", "pool"]
 Fetch = Literal["ticket", "stride"]
-MicroKernel = Literal["fma", "dpas", "mma"]
+MicroKernel = Literal["fma", "gemv", "dpas", "mma"]
 MicroKernelSwitch = Literal["auto", "fma", "dpas"]
 Balance = Literal["auto", "on", "off"]
 Activations = Literal["f32", "f16"]

@@ -22,7 +22,7 @@ from ov_moe.devices import ocloc
 from ov_moe.devices.ocloc import Build
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.block import FOUR_BIT, BlockSpec
-from ov_moe.kernels.choose import choose_config, decode_config, dpas_config
+from ov_moe.kernels.choose import choose_config, decode_config, dpas_config, gemv_config
 from ov_moe.kernels.compose import compiler_options, program
 from ov_moe.kernels.config import STANDARD, KernelConfig
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
@@ -49,6 +49,8 @@ class Variant:
 
     def fits(self, device: str) -> bool:
         """Whether the product would choose it there: dpas needs XMX, and the sub-group size of the device."""
+        if self.config.micro_kernel == "gemv":
+            return self.config.subgroup == XMX_SUBGROUPS.get(device, 8)
         return self.config.micro_kernel != "dpas" or self.config.subgroup == XMX_SUBGROUPS.get(device)
 
     def text(self) -> str:
@@ -166,6 +168,17 @@ def dpas_variants() -> Iterator[Variant]:
                         yield Variant(f"{name} {which} dpas of {subgroup}", stage, block, config)
 
 
+def gemv_variants() -> Iterator[Variant]:
+    """Decode where dpas is not taken, on either type of buffers; all formats, in the device's sub-groups."""
+    for subgroup in (8, 16):
+        config = gemv_config(decode_config(2 * COMPUTE_UNITS), subgroup)
+        for name, block in {**NAMED, **OTHERS}.items():
+            reals: tuple[Buffers, ...] = ("float16", "float32") if name in NAMED else ("float16",)
+            for real in reals:
+                for stage in (block.gate_up_stage, DOWN):
+                    yield Variant(f"{name} gemv of {subgroup} {real}", stage, block, config, real)
+
+
 def check(variant: Variant, device: str) -> Build:
     """Build it; dpas must be in the code of GEMMs on f16 buffers that are to have it, and nowhere else."""
     options = (STANDARD, *compiler_options(variant.stage, variant.config))
@@ -202,7 +215,7 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="Compilers at a time.")] = 1,
 ) -> None:
     """Build every kernel variant for Intel GPUs with ocloc; the exit code is 1 if one does not build."""
-    chosen = [v for v in (*variants(), *dpas_variants()) if only in f"{v.stage.entry} {v.name}"]
+    chosen = [v for v in (*variants(), *gemv_variants(), *dpas_variants()) if only in f"{v.stage.entry} {v.name}"]
     work = [(name, variant) for name in device or ocloc.DEVICES for variant in chosen if variant.fits(name)]
     if not work:
         raise typer.BadParameter(f"no variant holds {only!r}", param_hint="--only")

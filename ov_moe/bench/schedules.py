@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.block import BlockSpec
-from ov_moe.kernels.choose import choose_config, pool_groups
+from ov_moe.kernels.choose import choose_config, gemv_config, pool_groups
 from ov_moe.kernels.compose import read_source
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
@@ -125,6 +125,8 @@ def configure(
         pays = str(int(workload.rows_per_expert >= PACK_ROWS))
         packed = can_pack(spec) and settings.get("packed", pays) != "0"
         config = mma_config(config, workload, device.compute_units, packed)
+    elif kind == "gemv":
+        config = gemv_config(config, device.xmx_subgroup or 8)
     types = {field.name: type(getattr(config, field.name)) for field in fields(config)}
     changes: dict[str, int | str | bool] = {}
     for name, text in settings.items():

@@ -28,6 +28,9 @@ OVER_PROVISION = 2
 OVER_PROVISION_ELSEWHERE = 16
 # Few tokens are about one row an expert (Qwen3 at 16 tokens, GPT-OSS at 8): the lowest tile of 128 work-items.
 DECODE_TILE_M = 8
+# Average rows of an expert up to which gemv serves few tokens. With the room of 64 Qwen3 has 4, GPT-OSS 8; Mixtral has
+# 16, two tiles, and so reads its weights twice, as fma would in tiles of the same height. Not measured on an Intel GPU.
+GEMV_MAX_ROWS = 16
 
 
 def choose_schedule(balance: Balance, experts: int) -> Schedule:
@@ -73,11 +76,27 @@ def choose_config(
 
 
 def decode_config(groups: int) -> KernelConfig:
-    """The configuration for few tokens that runs on any device.
+    """The configuration for few tokens that runs on any device, with ``fma``: what the others start from.
 
     Always a pool with tickets, which launches no empty groups: most experts have no row.
     """
     return KernelConfig("pool", "ticket", groups, tile_m=DECODE_TILE_M)
+
+
+def gemv_config(config: KernelConfig, subgroup: int = 8) -> KernelConfig:
+    """The same schedule with the micro-kernel for few rows.
+
+    In decode (Qwen3 at 16 tokens) 32 gate and 32 up columns x 4 slices of K, or 64 columns of Down x 2, are 128
+    work-items: 192 tasks of GateUp at one token.
+
+    Args:
+        config: Of ``decode_config``.
+        subgroup: Work-items of a sub-group: 8, or 16 where the device has none of 8. Of 16 on a GPU whose registers
+            have 32 bytes, Xe-LP and Arc among them, 8 rows of gate and up spill.
+    """
+    return replace(
+        config, micro_kernel="gemv", subgroup=subgroup, tile_m=8, tile_n=64, tile_k=256, local_size=128, emulation=False
+    )
 
 
 def dpas_config(config: KernelConfig, subgroup: int, emulation: bool = False) -> KernelConfig:
@@ -151,4 +170,6 @@ def choose_model_config(prefill: Workload, decode: Workload, device: DeviceInfo,
         many = dpas_config(many, device.xmx_subgroup or 8, not device.xmx_subgroup)
     if choose_micro_kernel(decode, device, switches.micro_kernel)[0] == "dpas":
         few = dpas_config(few, device.xmx_subgroup or 8, not device.xmx_subgroup)
+    elif switches.micro_kernel == "auto" and decode.rows_per_expert <= GEMV_MAX_ROWS:
+        few = gemv_config(few, device.xmx_subgroup or 8)
     return ModelConfig(many, few, why)

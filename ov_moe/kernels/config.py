@@ -11,6 +11,9 @@ from ov_moe.spec import Fetch, MicroKernel, Schedule
 
 STANDARD = "-cl-std=CL2.0"  # as the GPU plugin builds by itself
 FMA_LANES = 16
+GEMV_ROWS = (1, 2, 4, 8)
+GEMV_COLUMNS = 16  # of a slice and a part: whole sub-groups
+GEMV_LOAD_K = 32  # elements of K that a work-item takes at a time
 DPAS_ROWS = 8
 DPAS_SUBGROUP_ROWS = 32
 DPAS_LOAD_K = 32  # elements of K that one load of weights covers
@@ -35,9 +38,10 @@ class KernelConfig:
         tile_k: Elements of K that stand in local memory at a time.
         local_size: Work-items of a group of a GEMM.
         route_size: Work-items of a group of Route, a multiple of 32; 256 is the most that every Intel GPU has.
-        micro_kernel: What multiplies the tiles: ``fma`` (any device), ``dpas`` (Intel XMX) or ``mma`` (NVIDIA tensor
-            cores). A kernel that is built for f32 buffers takes ``fma`` in any case, in these tiles.
-        subgroup: Work-items of a sub-group of ``dpas``: 8 on Arc, 16 on Ponte Vecchio and from Xe2 on.
+        micro_kernel: What multiplies the tiles: ``fma`` (any device), ``gemv`` (any device, few rows), ``dpas`` (Intel
+            XMX) or ``mma`` (NVIDIA tensor cores). In a kernel that is built for f32 buffers ``fma`` stands in for the
+            last two, in these tiles.
+        subgroup: Work-items of a sub-group of ``dpas`` and ``gemv``: 8 up to Arc, 16 on Ponte Vecchio and from Xe2 on.
         subgroup_rows: Rows that a sub-group of ``dpas`` owns: turning integers into f16 pays from 32 on.
         warps_m: Warps of ``mma`` along the rows of a tile, each of 32 work-items.
         warps_n: Along its columns.
@@ -74,7 +78,10 @@ class KernelConfig:
             self._check_dpas()
         if self.micro_kernel == "mma":
             self._check_mma()
-        self._check_fma()
+        if self.micro_kernel == "gemv":
+            self._check_gemv()
+        else:
+            self._check_fma()
 
     def _check_dpas(self) -> None:
         if self.subgroup not in (8, 16):
@@ -110,6 +117,24 @@ class KernelConfig:
             raise InvalidInputError(
                 f"tile_m {self.tile_m} must be a multiple of {MMA_ROWS} rows for each of {self.warps_m} warps, and "
                 f"tile_n {self.tile_n} two, four, eight ... times {MMA_COLUMNS} columns for each of {self.warps_n}."
+            )
+
+    def _check_gemv(self) -> None:
+        if self.tile_m not in GEMV_ROWS or self.subgroup not in (8, 16):
+            raise InvalidInputError(
+                f"gemv has tile_m {', '.join(map(str, GEMV_ROWS))} and sub-groups of 8 or 16, "
+                f"not tile_m {self.tile_m} and subgroup {self.subgroup}."
+            )
+        if self.tile_n < 1 or self.tile_n % (2 * GEMV_COLUMNS) or self.local_size % self.tile_n or not self.local_size:
+            raise InvalidInputError(
+                f"tile_n {self.tile_n} must be a multiple of {2 * GEMV_COLUMNS} that divides local_size "
+                f"{self.local_size}."
+            )
+        slices = 2 * self.local_size // self.tile_n  # of GateUp; Down has half of them
+        if self.tile_k < 1 or self.tile_k % (slices * GEMV_LOAD_K):
+            raise InvalidInputError(
+                f"tile_k {self.tile_k} must be a multiple of {GEMV_LOAD_K} for each of the {slices} slices of K, "
+                f"2 * local_size / tile_n."
             )
 
     def _check_fma(self) -> None:

@@ -40,7 +40,7 @@ class Stage:
 _BLOCK = ("experts", "top_k", "max_tokens")
 _SIZES = (*_BLOCK, "hidden", "intermediate")
 _MMA = ("mma_ptx.cl", "mma_emulation.cl", "mma_weights.cl", "tile_mma.cl")
-_GEMM = ("common.cl", "schedule.cl", "weights.cl", "gemm.cl", "tile_fma.cl", "tile_dpas.cl", *_MMA)
+_GEMM = ("common.cl", "schedule.cl", "weights.cl", "gemm.cl", "tile_fma.cl", "tile_gemv.cl", "tile_dpas.cl", *_MMA)
 _GATE_UP = (*_GEMM, "activation.cl", "gate_up.cl")
 # What a micro-kernel knows of its stage: matrices that share the rows, the columns of the result, the axis that is
 # summed over, and the projection whose format the matrices have.

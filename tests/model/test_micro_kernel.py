@@ -140,9 +140,10 @@ def layers(properties: dict[str, Any]) -> dict[str, dict[str, str]]:
     }
 
 
-def test_without_xmx_nothing_is_chosen_but_fma(core: ov.Core) -> None:
-    for found in layers(prepare(core, rewritten(core), "GPU", HALF)).values():
-        assert (found["MICRO_KERNEL"], found["options"]) == ("fma", "-cl-std=CL2.0")
+def test_without_xmx_fma_is_chosen_and_gemv_for_decode(core: ov.Core) -> None:
+    for name, found in layers(prepare(core, rewritten(core), "GPU", HALF)).items():
+        kind = "gemv" if name.endswith("Decode") else "fma"
+        assert (found["MICRO_KERNEL"], found["options"]) == (kind, "-cl-std=CL2.0")
 
 
 def test_the_variable_is_read_and_the_argument_wins(core: ov.Core, monkeypatch: pytest.MonkeyPatch) -> None:

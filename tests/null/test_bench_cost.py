@@ -130,6 +130,8 @@ def test_tensor_cores_are_taken_where_they_can_serve() -> None:
     assert configured({"packed": "1"}, vendor="nvidia").packed is True
     assert configured({}, "64/32/2/2", "nvidia").packed is True  # 16 rows an expert
     assert configured({"micro_kernel": "fma"}, vendor="nvidia").micro_kernel == "fma"
+    few = configured({"micro_kernel": "gemv", "tile_k": "512"}, vendor="nvidia")
+    assert (few.micro_kernel, few.tile_m, few.tile_k, few.groups) == ("gemv", 8, 512, 64)
     assert configured({}, "48/32/8/2", "nvidia").micro_kernel == "fma"  # 48 is no multiple of 32
     assert configured({"micro_kernel": "mma", "emulation": "1"}).emulation is True
 

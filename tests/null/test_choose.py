@@ -51,10 +51,21 @@ def test_the_rule_and_the_switch(
     device: DeviceInfo, switch: MicroKernelSwitch, real: Activations, kind: str, why: str
 ) -> None:
     prefill, decode, reason = chosen(device, switch=switch, real=real)
-    assert (prefill.micro_kernel, decode.micro_kernel, reason) == (kind, kind, why)
+    few = "gemv" if (kind, switch) == ("fma", "auto") else kind
+    assert (prefill.micro_kernel, decode.micro_kernel, reason) == (kind, few, why)
     assert not prefill.emulation
     if kind == "dpas":
         assert prefill.subgroup == decode.subgroup == device.xmx_subgroup
+
+
+@pytest.mark.parametrize(("top_k", "kind"), [(8, "gemv"), (32, "gemv"), (33, "fma")])
+def test_gemv_is_for_few_rows_of_an_expert(top_k: int, kind: str) -> None:
+    """64 tokens of 128 experts: 4 rows, 16 as Mixtral has, and more."""
+    assert chosen(IRIS_XE, replace(QWEN3, top_k=top_k))[1].micro_kernel == kind
+
+
+def test_gemv_takes_sub_groups_that_the_device_has() -> None:
+    assert [chosen(device, real="f32")[1].subgroup for device in (IRIS_XE, ARC, XE2)] == [8, 8, 16]
 
 
 def test_dpas_without_xmx_is_an_emulation_and_says_so() -> None:

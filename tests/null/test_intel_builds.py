@@ -158,7 +158,7 @@ def test_sections_of_an_elf_file() -> None:
 
 
 def test_the_variants_cover_what_the_product_can_choose(script: ModuleType) -> None:
-    variants = [*script.variants(), *script.dpas_variants()]
+    variants = [*script.variants(), *script.gemv_variants(), *script.dpas_variants()]
     assert {v.stage.op_type for v in variants} >= {stage.op_type for stage in STAGES if not stage.decode}
     assert len({(v.name, v.stage.entry) for v in variants}) == len(variants)
     texts = [variant.text() for variant in variants]
@@ -170,7 +170,7 @@ def test_the_variants_cover_what_the_product_can_choose(script: ModuleType) -> N
         "ACTIVATION": {"swiglu", "geglu_tanh", "geglu_erf", "reglu"},
         "OUTPUT0_TYPE": {"half", "float", "int"},
         "TILE_M": {"8", "32"},
-        "MICRO_KERNEL": {"fma", "dpas"},
+        "MICRO_KERNEL": {"fma", "gemv", "dpas"},
         "SUBGROUP": {"8", "16"},
     }.items():
         assert {found for text in texts for found in re.findall(rf"#define {name} (\w+)\n", text)} >= values, name
@@ -216,6 +216,17 @@ def test_dpas_stays_in_registers(device: str) -> None:
     expected = {"ov_moe_gate_up": [16, 0], "ov_moe_down": [16, 0], "ov_moe_route": [0], "ov_moe_combine": [0]}
     for entry, counts in expected.items():
         assert [record["dpas"] for record in records if record["entry"] == entry] == counts
+    for record in records:
+        assert (record["spilled"], record["memory_bytes"]) == (0, 0)
+
+
+@installed
+@pytest.mark.parametrize("device", ["tgllp", "pvc"])
+def test_gemv_stays_in_registers(device: str) -> None:
+    done = run("--device", device, "--only", "Qwen3-30B u4 g128 gemv", "--json")
+    assert done.returncode == 0, done.stderr
+    records = json.loads(done.stdout)
+    assert len(records) == 4
     for record in records:
         assert (record["spilled"], record["memory_bytes"]) == (0, 0)
 
