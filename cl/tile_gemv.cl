@@ -55,6 +55,15 @@ typedef struct {
     float scale, zero;
 } gemv_t;
 
+// 16 bytes, and 16 bytes of f16 as floats. A buffer may stand anywhere in the host's memory; on NVIDIA it does not, and
+// the compiler wants to be told. It has no vectors of half.
+#ifdef __NV_CL_C_VERSION
+#define GEMV_LOAD(p, j) ((const global uint4 *)(p))[j]
+inline float8 floats_of_halves(uint4 q) { return vload_half8(0, (const half *)&q); }
+#else
+#define GEMV_LOAD(p, j) vload4(j, (const global uint *)(p))
+inline float8 floats_of_halves(uint4 q) { return convert_float8(as_half8(q)); }
+#endif
 inline float8 floats_of_nibbles(uint q)
 {
     const float4 even = convert_float4(as_uchar4(q & 0x0F0F0F0F)), odd = convert_float4(as_uchar4(q >> 4 & 0x0F0F0F0F));
@@ -64,14 +73,8 @@ inline float8 floats_of_nibbles(uint q)
 inline float8 floats_of_e2m1(uint q)
 {
     const uint4 p = (uint4)(q, q >> 4, q >> 8, q >> 12);
-    return convert_float8(as_half8((p & 0x00070007u) << 9 | (p & 0x00080008u) << 12).s02461357);
+    return floats_of_halves((p & 0x00070007u) << 9 | (p & 0x00080008u) << 12).s02461357;
 }
-// 16 bytes. A buffer may stand anywhere in the host's memory; on NVIDIA it does not, and the compiler wants to be told.
-#ifdef __NV_CL_C_VERSION
-#define GEMV_LOAD(p, j) ((const global uint4 *)(p))[j]
-#else
-#define GEMV_LOAD(p, j) vload4(j, (const global uint *)(p))
-#endif
 #define DEFINE_GEMV_4(FORMAT, FLOATS_OF, FLIP)                                    \
     inline void gemv_##FORMAT(private gemv_t *own, const global uchar *w, uint i) \
     {                                                                             \
@@ -90,7 +93,7 @@ DEFINE_GEMV_4(i4, floats_of_nibbles, 0x88888888)
 DEFINE_GEMV_4(f4e2m1, floats_of_e2m1, 0)
 DEFINE_GEMV_8(u8, uchar)
 DEFINE_GEMV_8(i8, char)
-#define GEMV_HALVES(p, j) convert_float8(as_half8(GEMV_LOAD(p, j)))
+#define GEMV_HALVES(p, j) floats_of_halves(GEMV_LOAD(p, j))
 #define GEMV_FLOATS(p, j) as_float4(GEMV_LOAD(p, j))
 inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const global half *w, uint i)
 {

@@ -96,7 +96,7 @@ FORMATS = {
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [*((n, HALF) for n in FORMATS), *((n, np.float32) for n in ("f16", "u4 groups", "f4e2m1", "i8 groups"))],
+    [*((n, HALF) for n in FORMATS), *((n, np.float32) for n in ("u4 groups", "i8 groups"))],
 )
 def test_formats(name: str, dtype: Any, rng: np.random.Generator) -> None:
     """K a multiple of 32, where 16 bytes are read at a time, as long as groups allow it; 576 is two steps and a bit."""
@@ -104,15 +104,18 @@ def test_formats(name: str, dtype: Any, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, options in FORMATS.items() if options.get("group", 0) < 3 and name != "f16"]
+    "name", [name for name, options in FORMATS.items() if options.get("group", 0) < 3 and name != "f16"][::2]
 )
 def test_formats_where_16_bytes_do_not_fit(name: str, rng: np.random.Generator) -> None:
     """K even but no multiple of 32: weights are read by twos."""
     check(block_of(rng, hidden=70, intermediate=34, **FORMATS[name]), gemv("grid"))
 
 
-@pytest.mark.parametrize("layout", ["interleaved", "halves"])
-@pytest.mark.parametrize("kinds", [("f4e2m1", "f4e2m1"), ("u4", "u8"), ("f16", "i4")], ids="-".join)
+@pytest.mark.parametrize(
+    ("kinds", "layout"),
+    [(("f4e2m1", "f4e2m1"), "interleaved"), (("u4", "u8"), "halves"), (("f16", "i4"), "interleaved")],
+    ids=str,
+)
 def test_fused_layouts_with_biases(kinds: tuple[str, str], layout: str, rng: np.random.Generator) -> None:
     """GPT-OSS: both projections in one matrix, biases, clamps."""
     options = {"layout": layout, "activation": GPT_OSS, "biases": HALF, "group": 32, "precision": kinds}

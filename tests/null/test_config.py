@@ -29,8 +29,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
         (ov_moe.optimize, {"balance", "max_tokens", "few_tokens"}),
         (ov_moe.optimum.optimize, {"balance", "max_tokens", "few_tokens"}),
         (ov_moe.genai.optimize, {"balance", "max_tokens", "few_tokens"}),
-        (ov_moe.compile_model, {"fetch", "groups"}),
-        (ov_moe.compiler.prepare, {"fetch", "groups"}),
+        (ov_moe.compile_model, {"fetch", "groups", "micro_kernel"}),
+        (ov_moe.compiler.prepare, {"fetch", "groups", "micro_kernel"}),
     ],
 )
 def test_functions_leave_their_defaults_to_the_config(function: Callable[..., object], options: set[str]) -> None:
