@@ -127,8 +127,8 @@ class Config:
         metadata=_about(
             "OV_MOE_MICRO_KERNEL",
             str,
-            "auto takes dpas on GPUs with XMX where activations are f16, else fma, and for few tokens gemv; dpas without "
-            "XMX is emulated, slow, for tests alone. No real XMX device has run dpas yet.",
+            "auto takes dpas on GPUs with XMX where activations are f16, else fma, and for few tokens gemv; dpas "
+            "without XMX is emulated, slow, for tests alone. No real XMX device has run dpas yet.",
         ),
     )
     evaluate: Evaluate = field(

@@ -28,9 +28,9 @@ OVER_PROVISION = 2
 OVER_PROVISION_ELSEWHERE = 16
 # Few tokens are about one row an expert (Qwen3 at 16 tokens, GPT-OSS at 8): the lowest tile of 128 work-items.
 DECODE_TILE_M = 8
-# Average rows of an expert up to which gemv serves few tokens: with the room of 64 Qwen3 has 4, GPT-OSS 8, Mixtral 16. On
-# an H100 fma takes 5.7 times as long at 1 token of Qwen3, 2.8 times at 8 rows an expert (128 tokens), and 1.6 times at 16
-# (GPT-OSS, 128 tokens). Not measured on an Intel GPU.
+# Average rows of an expert up to which gemv serves few tokens: with the room of 64 Qwen3 has 4, GPT-OSS 8, Mixtral 16.
+# On an H100 fma takes 5.7 times as long at 1 token of Qwen3, 2.9 times at 8 rows an expert (Qwen3, 128 tokens), and 1.6
+# times at 16 (GPT-OSS, 128 tokens, its better tile). Not measured on an Intel GPU.
 GEMV_MAX_ROWS = 16
 
 
