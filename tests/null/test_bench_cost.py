@@ -126,7 +126,7 @@ def test_tensor_cores_are_taken_where_they_can_serve() -> None:
     assert configured({}).micro_kernel == "fma"
     assert configured({}, vendor="other").groups == 64
     taken = configured({}, vendor="nvidia")
-    assert (taken.micro_kernel, taken.packed, taken.groups) == ("mma", False, 16)
+    assert (taken.micro_kernel, taken.packed, taken.groups) == ("mma", False, 28)
     assert configured({"packed": "1"}, vendor="nvidia").packed is True
     assert configured({}, "64/32/2/2", "nvidia").packed is True  # 16 rows an expert
     assert configured({"micro_kernel": "fma"}, vendor="nvidia").micro_kernel == "fma"
