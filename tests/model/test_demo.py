@@ -56,7 +56,8 @@ def test_demo_on_a_gpu_agrees_with_the_reference() -> None:
             assert (int(launches) > 0) == (rewritten != "0")
             assert at_compile.endswith("(0)") == (rewritten == "0")
     if virtual:
-        assert int(cells(done.stdout, "balance on")[4]) < int(cells(done.stdout, "balance off")[4]) / 100
+        # Route and Combine launch the same groups in both: about half of the pool's hundred.
+        assert int(cells(done.stdout, "balance on")[4]) < int(cells(done.stdout, "balance off")[4]) / 80
 
 
 def test_demo_on_the_cpu_says_where_its_operations_run() -> None:
