@@ -72,9 +72,6 @@
 #define SWIZZLE(row) (X_ROW_UNITS >= 8 ? (row) & 7 : (row) >> 1 & 3)
 // Whether unpacked scales stay in registers across the 32s of a group: not where accumulators fill them.
 #define KEEP_SCALES (FRAGS_M * FRAGS_N < 32)
-// Fragments of columns that are dequantised before their products are issued: the more, the further apart are products
-// that wait for each other. 8 of them beside 4 fragments of rows leave no register free.
-#define TOGETHER FRAGS_N
 
 typedef struct {
     const global uchar *w[2], *s[2], *z[2];
@@ -196,45 +193,40 @@ PTX void multiply(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, int read, i
     UNROLL for (int s = 0; s < SUBS / WARPS_K; ++s)
     {
         const int j = warp_k * (SUBS / WARPS_K) + s;
-        UNROLL for (int n0 = 0; n0 < FRAGS_N; n0 += TOGETHER)
+        // All are dequantised before their mma are issued: an mma that waits for the one before it stalls the warp.
+        uint b[FRAGS_N][4];
+        UNROLL for (int n = 0; n < FRAGS_N; ++n)
         {
-            // Fragments dequantised before their mma are issued: an mma that waits for the one before it stalls the warp.
-            uint b[TOGETHER][4];
-            UNROLL for (int m = 0; m < TOGETHER; ++m)
-            {
-                const int n = n0 + m;
-                if (W_GROUP && (!KEEP_SCALES || s * 32 % SCALE_K == 0)) {
-                    const int part = j * 32 / SCALE_K;
+            if (W_GROUP && (!KEEP_SCALES || s * 32 % SCALE_K == 0)) {
+                const int part = j * 32 / SCALE_K;
 #if PACKED
-                    const int entry = n / RUN * RUN_COLUMNS + g / 2 * (2 * RUN) + g % 2 + n % RUN * 2;
+                const int entry = n / RUN * RUN_COLUMNS + g / 2 * (2 * RUN) + g % 2 + n % RUN * 2;
 #else
-                    const int entry = n * 8 + g;
+                const int entry = n * 8 + g;
 #endif
-                    const uint index = first[n / RUN] + n % RUN * (2 * ROW_STEP * GROUPS_K) + GROUP_OF(k0 + part * SCALE_K);
-                    scale_and_zero(entries[part * TILE_N + entry], index, &scale[n], &zero[n]);
-                }
-                dequantise(b[m], w_tile + j * UNITS_PER_SUB * TILE_N + n * 8, p, scale[n], zero[n]);
+                const uint index = first[n / RUN] + n % RUN * (2 * ROW_STEP * GROUPS_K) + GROUP_OF(k0 + part * SCALE_K);
+                scale_and_zero(entries[part * TILE_N + entry], index, &scale[n], &zero[n]);
             }
-            UNROLL for (int h = 0; h < 2; ++h)
+            dequantise(b[n], w_tile + j * UNITS_PER_SUB * TILE_N + n * 8, p, scale[n], zero[n]);
+        }
+        UNROLL for (int h = 0; h < 2; ++h)
+        {
+            uint a[FRAGS_M][4];
+            UNROLL for (int i = 0; i < FRAGS_M; ++i)
+                if (i < live)
+                    LOAD_MATRICES(a[i], x_tile + (i * WARPS_M * 16 * X_ROW_UNITS +
+                                                  ((j * 4 + h * 2 + x_unit) ^ SWIZZLE(x_row))) * 16);
+            UNROLL for (int n = 0; n < FRAGS_N; ++n)
             {
-                uint a[FRAGS_M][4];
                 UNROLL for (int i = 0; i < FRAGS_M; ++i)
                     if (i < live)
-                        LOAD_MATRICES(a[i], x_tile + (i * WARPS_M * 16 * X_ROW_UNITS +
-                                                      ((j * 4 + h * 2 + x_unit) ^ SWIZZLE(x_row))) * 16);
-                UNROLL for (int m = 0; m < TOGETHER; ++m)
-                {
-                    UNROLL for (int i = 0; i < FRAGS_M; ++i)
-                        if (i < live)
-                            acc[i][n0 + m] = mma(acc[i][n0 + m], a[i], b[m][2 * h], b[m][2 * h + 1]);
-                    // A share of the copies: in one piece they would keep the warp from its products. With two stages
-                    // they must arrive within this step, and start at once: 6 % at 8192 tokens.
-                    const int slots = STAGES == 2 ? 1 : SUBS / WARPS_K * FRAGS_N * 2;
-                    const int slot = (s * FRAGS_N + n0) * 2 + h * TOGETHER + m;
-                    UNROLL for (int c = 0; c < COPIES; ++c)
-                        if (c >= COPIES * slot / slots && c < COPIES * (slot + 1) / slots)
-                            start_copy(c, stages + write * STAGE_UNITS, copies, matrices, x, source, rows);
-                }
+                        acc[i][n] = mma(acc[i][n], a[i], b[n][2 * h], b[n][2 * h + 1]);
+                // A share of the copies: in one piece they would keep the warp from its products. With two stages they
+                // must arrive within this step, and start at once: 6 % at 8192 tokens.
+                const int slots = STAGES == 2 ? 1 : SUBS / WARPS_K * 2 * FRAGS_N, slot = (s * 2 + h) * FRAGS_N + n;
+                UNROLL for (int c = 0; c < COPIES; ++c)
+                    if (c >= COPIES * slot / slots && c < COPIES * (slot + 1) / slots)
+                        start_copy(c, stages + write * STAGE_UNITS, copies, matrices, x, source, rows);
             }
         }
     }

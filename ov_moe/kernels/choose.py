@@ -65,7 +65,7 @@ def choose_config(
         experts: Largest number of experts of any block in the model.
         compute_units: Of the device.
         fetch: How a pool group takes its next task; ``stride`` is for ablation.
-        groups: Work-groups of the pool, instead of compute_units * OVER_PROVISION.
+        groups: Work-groups of the pool, instead of compute_units * OVER_PROVISION (an Intel GPU's; see pool_groups).
 
     Raises:
         InvalidInputError: A switch holds another word, or there are no groups.
