@@ -24,6 +24,8 @@ from ov_moe.kernels import compose, layer_xml  # noqa: E402
 def main(folder: str, groups: str, old: str, new: str) -> None:
     if old:
         original = compose.read_source
+        if old not in original("combine.cl"):
+            sys.exit(f"combine.cl does not contain {old!r}")
 
         def changed(name: str) -> str:
             return original(name).replace(old, new)

@@ -51,7 +51,7 @@ def test_another_schedule_is_another_model(folder, first):
 
 
 def test_one_changed_character_in_a_kernel_is_another_model(folder, first):
-    changed = child(folder, old="float sum = 0.0f", new="float sum = 1.0f")
+    changed = child(folder, old="float8 sum = 0.0f", new="float8 sum = 1.0f")
     assert not changed["loaded"]
     assert changed["results"] != first["results"]
     assert child(folder)["results"] == first["results"]
