@@ -149,8 +149,8 @@ def test_rows_one_by_one_as_on_a_gpu(crowd: Block) -> None:
     expected = crowd.run_all(device, setting)
 
     def written_out(text: str, inputs: list[np.ndarray], output: np.ndarray) -> Any:
-        assert text.count("cl_intel_exec_by_local_thread") == 1
-        return guarded(text.replace("cl_intel_exec_by_local_thread", "no_such_extension"), inputs, output)
+        assert text.count("cl_intel_vec_len_hint") == 1
+        return guarded(text.replace("cl_intel_vec_len_hint", "no_such_extension"), inputs, output)
 
     rows = spec.plan_layout.max_rows
     inputs, shape = crowd.gate_up_inputs(expected.plan), (rows, spec.intermediate)

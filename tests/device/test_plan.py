@@ -9,7 +9,9 @@ from kernel_cases import Ids, among, config, rows_of, same, some_slots
 
 from ov_moe import reference
 from ov_moe.devices.opencl import default_device
+from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.geometry import work_size
 from ov_moe.kernels.plan import TICKET_DOWN, TICKET_GATE_UP, PlanLayout
 from ov_moe.kernels.stages import ROUTE
 
@@ -83,6 +85,21 @@ def test_plan_with_more_experts_than_work_items(experts: int, rng: np.random.Gen
     """Work-groups of 64: the scan carries its sum from one round to the next."""
     ids = rng.integers(0, experts, (1000, 10)).astype(np.int32)
     assert_equal(route(ids, experts, config("grid", route_size=64)), ids, experts, 32)
+
+
+@pytest.mark.parametrize("tokens", [33, 1000])
+def test_a_plan_with_ids_read_ahead_as_on_a_gpu(tokens: int, rng: np.random.Generator) -> None:
+    """On a CPU fewer are read together."""
+    ids = rng.integers(-2, 60, (tokens, 3)).astype(np.int32)
+    layout, setting = PlanLayout(60, 3, tokens), config("ticket", route_size=64)
+    sizes = {"experts": 60, "top_k": 3, "max_tokens": tokens}
+    shape = (layout.size, 1, 1, 1)
+    text = program(ROUTE, setting, sizes, [(ids.shape, "int32")], (shape, "int32"))
+    assert text.count("#ifdef cl_intel_vec_len_hint") == 1
+    text = text.replace("#ifdef cl_intel_vec_len_hint", "#if 0")
+    plan = np.full(shape, POISON_INT, np.int32)
+    default_device().launch(text, ROUTE.entry, work_size(ROUTE, setting, sizes), [ids], plan)
+    assert_equal(plan.reshape(-1), ids, 60, 32)
 
 
 def test_plans_repeat_exactly(rng: np.random.Generator) -> None:
