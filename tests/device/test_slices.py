@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from blocks import Block, poison, random_block, same_bits
 from kernel_cases import config
 
 from ov_moe.devices.opencl import default_device
+from ov_moe.kernels.choose import dpas_config, gemv_config
+from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE
 
 
@@ -60,17 +63,27 @@ def block(request: pytest.FixtureRequest, rng: np.random.Generator) -> Block:
     return random_block(rng, **sizes, **FORMATS[request.param])
 
 
-@pytest.mark.parametrize("schedule", ["grid", "ticket"])
-def test_offsets_and_pitches_change_nothing(block: Block, schedule: str) -> None:
-    device, setting, spec = default_device(), config(schedule), block.spec
+def exact(found: np.ndarray, expected: np.ndarray) -> None:
+    assert same_bits(found, expected)
+
+
+def close(found: np.ndarray, expected: np.ndarray) -> None:
+    """Within two roundings to f16 of values of about one, and of poison where there was poison."""
+    np.testing.assert_allclose(found, expected, rtol=2**-10, atol=2**-10, equal_nan=True)
+
+
+def assert_slices_change_nothing(
+    block: Block, setting: KernelConfig, offset: int, dtype: Any = np.float32, same: Callable[..., None] = exact
+) -> None:
+    device, spec = default_device(), block.spec
     dense = block.run_all(device, setting)
     plan, rows = dense.plan, spec.plan_layout.max_rows
     integer = block.gate.spec.group_size > 0
     weights = {0: 0, 1: 0, 2: 0} if block.gate.spec.zero_point else {0: 0, 1: 0} if integer else {0: 0}
     bias = {} if block.down_bias is None else {"INPUT5": 0}
 
-    def run(stage, inputs, shape, gaps, dtype=np.float32):
-        sliced = Sliced(gaps)
+    def run(stage, inputs, shape, gaps, dtype=dtype):
+        sliced = Sliced(gaps, offset)
         result = block.run_stage(device, setting, stage, inputs, shape, dtype, arrange=sliced)
         if "OUTPUT0" not in gaps:
             return result.reshape(shape)
@@ -80,18 +93,65 @@ def test_offsets_and_pitches_change_nothing(block: Block, schedule: str) -> None
         return written
 
     ids = run(ROUTE, [block.ids], (spec.plan_layout.size, 1), {"INPUT0": 7}, np.int32)
-    assert same_bits(ids.reshape(-1), plan)
+    exact(ids.reshape(-1), plan)
 
     firsts = (2,) if block.up is None else (2, 5)
     ports = {f"INPUT{first + port}": gap for first in firsts for port, gap in weights.items()} | bias
     inputs = block.gate_up_inputs(plan)
     h = run(spec.gate_up_stage, inputs, (rows, spec.intermediate), {"INPUT0": 9, "OUTPUT0": 4, **ports})
-    assert same_bits(h, dense.h)
+    same(h, dense.h)
 
     ports = {f"INPUT{2 + port}": gap for port, gap in weights.items()} | bias
     d = run(DOWN, block.down_inputs(dense.h, plan), (rows, spec.hidden), {"INPUT0": 5, "OUTPUT0": 2, **ports})
-    assert same_bits(d, dense.d)
+    same(d, dense.d)
 
     gaps = {"INPUT0": 1, "INPUT2": 3, "OUTPUT0": 8}
     y = run(COMBINE, [dense.d, plan, block.weights], (spec.max_tokens, spec.hidden), gaps)
-    assert same_bits(y, dense.y)
+    exact(y, dense.y)
+
+
+@pytest.mark.parametrize("schedule", ["grid", "ticket"])
+def test_offsets_and_pitches_change_nothing(block: Block, schedule: str) -> None:
+    assert_slices_change_nothing(block, config(schedule), 3)
+
+
+WIDE_FORMATS: dict[str, dict[str, Any]] = {
+    "f16": {"precision": "f16"},
+    "u8": {"precision": "u8", "zero": True},
+    "u4": {"precision": "u4", "zero": True, "group": 32},
+    "f4e2m1 interleaved": {"precision": "f4e2m1", "group": 32, "layout": "interleaved", "biases": np.float16},
+}
+GEMV = gemv_config(config("ticket"))
+DPAS = {subgroup: dpas_config(config("grid"), subgroup, emulation=True) for subgroup in (8, 16)}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name", "offset", "same"),
+    [
+        (GEMV, "f16", 3, close),  # a value at a time in another order of sums
+        (GEMV, "u8", 64, exact),
+        (GEMV, "u4", 3, close),
+        (GEMV, "f4e2m1 interleaved", 64, exact),
+        (DPAS[8], "u8", 3, exact),
+        (DPAS[8], "f16", 64, exact),
+        (DPAS[16], "u4", 3, exact),
+        (DPAS[16], "f4e2m1 interleaved", 3, exact),
+    ],
+    ids=[
+        "gemv-f16-3",
+        "gemv-u8-64",
+        "gemv-u4-3",
+        "gemv-f4-64",
+        "dpas8-u8-3",
+        "dpas8-f16-64",
+        "dpas16-u4-3",
+        "dpas16-f4-3",
+    ],
+)
+def test_kernels_that_load_16_bytes_at_a_time(
+    kernel: KernelConfig, name: str, offset: int, same: Callable[..., None], rng: np.random.Generator
+) -> None:
+    """Whole loads fit the sizes: an offset of 64 keeps them, one of 3 does not."""
+    sizes = {"tokens": 13, "experts": 3, "top_k": 2, "hidden": 64, "intermediate": 32, "max_tokens": 15}
+    block = random_block(rng, dtype=np.float16, **sizes, **WIDE_FORMATS[name])
+    assert_slices_change_nothing(block, kernel, offset, np.float16, same)
