@@ -67,14 +67,14 @@ def _kind(block: dict[str, Any]) -> str:
 
 
 def _paths(facts: dict[str, Any]) -> list[Finding]:
-    """One finding for prefill and one for decode, each with its sizes."""
+    """One finding for prefill and one for decode, each with its micro-kernel and sizes."""
     found = []
     for name, kernels in facts["kernels"].items():
         words = {
             "pool": f"pool of {kernels.get('groups')} work-groups, tasks by {kernels.get('fetch')}",
             "grid": "grid of work-groups, most of which find nothing where routing is uneven",
         }
-        sizes = ", ".join(f"{key} {kernels[key]}" for key in _SIZES if key in kernels)
+        sizes = ", ".join([kernels["micro_kernel"], *(f"{key} {kernels[key]}" for key in _SIZES if key in kernels)])
         found.append(Finding("ok", f"kernels for {name}", f"{words[kernels['schedule']]} ({sizes})"))
     return [*found, _micro_kernel(facts["kernels"]["prefill"], facts["why"])]
 

@@ -86,7 +86,8 @@ def test_a_machine_is_examined(tmp_path: Path) -> None:
     content = json.loads(file.read_text(encoding="utf-8"))
     found = {finding["check"]: finding for finding in content["findings"] if finding["level"] != "warning"}
     assert "2 blocks will be rewritten: 64 experts, top 8" in found["model"]["found"]
-    assert "pool of 6 work-groups, tasks by ticket" in found["kernels for prefill"]["found"]
+    assert "pool of 6 work-groups, tasks by ticket (fma, tile_m 32" in found["kernels for prefill"]["found"]
+    assert "pool of 6 work-groups, tasks by ticket (gemv, tile_m 8" in found["kernels for decode"]["found"]
     assert found["micro-kernel"]["found"] == "fma: no XMX of a kind that ov-moe knows"
     assert "16 builds x 0.55 s" in found["compile time"]["found"]
     assert "gives the CPU plugin's tokens" in found["probe: kernels"]["found"]
