@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -14,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ov_moe import __version__, bench, doctor, latency, trace
-from ov_moe.errors import InvalidInputError, OvMoeError
+from ov_moe.commands.guard import one_sentence
+from ov_moe.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from ov_moe.folder.report import FolderReport
@@ -71,7 +71,7 @@ def demo(
     ] = None,
 ) -> None:
     """Rewrite a model, compile it for a GPU, compare it with the unfused model, and time both."""
-    with _one_sentence():
+    with one_sentence("Interrupted."):
         from ov_moe.demo.place import choose
 
         place = choose(device)
@@ -109,7 +109,7 @@ def optimize(
 
     It needs no GPU: the schedule is chosen when the result is compiled. Exit status 1 where nothing can be rewritten.
     """
-    with _one_sentence(), _stoppable(), _os_errors():
+    with one_sentence():
         from ov_moe.folder.run import optimize_folder
 
         with _progress() as show:
@@ -155,48 +155,6 @@ def _progress() -> Iterator[Any]:
             bar.update(task, description=what, completed=done, total=total)
 
         yield show
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """The first signal that asks to stop becomes a KeyboardInterrupt; others are ignored while that cleans up."""
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [getattr(signal, name) for name in names]
-
-    def stop(number: int, _: object) -> None:
-        for other in numbers:
-            signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt(number)
-
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        typer.echo("ov-moe: stopped; nothing was written.", err=True)
-        raise typer.Exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _os_errors() -> Iterator[None]:
-    """What the operating system refuses becomes an OvMoeError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise OvMoeError(f"{where}{error.strerror or error}.") from error
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """An error of ov-moe ends the command with its one sentence and exit status 1, without a traceback."""
-    try:
-        yield
-    except OvMoeError as error:
-        typer.echo(f"ov-moe: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

@@ -11,3 +11,7 @@ class InvalidInputError(OvMoeError, ValueError):
 
 class DeviceError(OvMoeError, RuntimeError):
     """A device, a driver or a runtime that is needed is missing, refused, or came too late."""
+
+
+class OutputError(OvMoeError):
+    """A result cannot be written."""

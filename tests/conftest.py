@@ -6,6 +6,7 @@ OV_MOE_TESTS_REAL_DEVICE=1 leaves it out: `pytest tests/device/test_mma.py` then
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import numpy as np
@@ -20,6 +21,10 @@ if "--all-models" in sys.argv:
 # What the machine's user prefers must not change what the tests compare.
 for option in ("BALANCE", "MAX_TOKENS", "FEW_TOKENS", "FETCH", "GROUPS", "MICRO_KERNEL"):
     os.environ.pop(f"OV_MOE_{option}", None)
+# A background job of a shell, and nohup, ignore these, and the processes that tests start would inherit that.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler)
 if os.environ.get("OV_MOE_TESTS_REAL_DEVICE") != "1":
     virtual_gpu.start()
 

@@ -14,14 +14,17 @@ from ov_moe.bench.cost import STAGES
 from ov_moe.bench.limits import measure_limits
 from ov_moe.bench.measure import FLUSH_BYTES, Flush
 from ov_moe.bench.plan import Plan, read_settings, whole_numbers, words
-from ov_moe.bench.plot import require_matplotlib, write_plot
+from ov_moe.bench.plot import write_plot
 from ov_moe.bench.records import Row
 from ov_moe.bench.runner import run_plan
 from ov_moe.bench.schedules import SCHEDULES, find_schedule
 from ov_moe.bench.shapes import SHAPES, find_shape
 from ov_moe.bench.table import CPU_NOTE, make_table
+from ov_moe.commands.figures import figure_format
+from ov_moe.commands.guard import one_sentence
+from ov_moe.commands.output_files import check_writable
 from ov_moe.devices.timing import select_device
-from ov_moe.errors import InvalidInputError, OvMoeError
+from ov_moe.errors import InvalidInputError
 
 _WIDTH = 150
 _SCHEDULES = "grid,pool-stride,pool-ticket"
@@ -67,9 +70,10 @@ def bench(
     if names:
         _list(console)
         return
-    try:
+    with one_sentence("Interrupted: the files hold what was measured until then."):
+        check_writable((json, csv, plot))
         if plot:
-            require_matplotlib()
+            figure_format(plot)
         plan = Plan(
             shapes=[find_shape(name) for name in words(shape)],
             precisions=words(precision),
@@ -87,9 +91,6 @@ def bench(
             seed=seed,
         )
         rows = _run(plan, device, flush_mib << 20, console, json, csv, plot)
-    except OvMoeError as error:
-        typer.echo(f"ov-moe: {error}", err=True)
-        raise typer.Exit(1) from None
     failed = [row for row in rows if not row.ok]
     for reason in dict.fromkeys(f"{row.schedule} failed: {row.why}" for row in failed):
         typer.echo(f"ov-moe: {reason}", err=True)

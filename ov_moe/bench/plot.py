@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ov_moe.bench.records import Row
+from ov_moe.commands.figures import figure_format
+from ov_moe.commands.output_files import write_whole
 from ov_moe.errors import InvalidInputError
-
-
-def require_matplotlib() -> Any:
-    """matplotlib.figure.Figure; InvalidInputError where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InvalidInputError(
-            f"--plot needs matplotlib, which cannot be imported ({error}): `pip install 'ov-moe[bench]'` brings it."
-        ) from error
-    return Figure
 
 
 def write_plot(path: Path, rows: Sequence[Row], device: str) -> None:
@@ -27,9 +18,12 @@ def write_plot(path: Path, rows: Sequence[Row], device: str) -> None:
     On a device without absolute times the lines are ratios to the baseline.
 
     Raises:
-        InvalidInputError: matplotlib is not there, the suffix is no format of its, or the file cannot be written.
+        InvalidInputError: matplotlib is not there, or the suffix is no format of its.
+        OutputError: The file cannot be written.
     """
-    figure_type = require_matplotlib()
+    kind = figure_format(path)
+    from matplotlib.figure import Figure
+
     timed = [row for row in rows if row.ok and row.ratio is not None]
     absolute = any(row.ms is not None for row in timed)
     if not timed:
@@ -39,7 +33,7 @@ def write_plot(path: Path, rows: Sequence[Row], device: str) -> None:
     tokens = sorted({row.tokens for row in timed})
     schedules = list(dict.fromkeys(row.schedule for row in timed))
     size = (3.6 * len(distributions) + 1.4, 3.0 * len(groups) + 0.8)
-    figure = figure_type(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(groups), len(distributions), squeeze=False, sharex=True, sharey="row")
     for line, group in enumerate(groups):
         for column, distribution in enumerate(distributions):
@@ -67,7 +61,6 @@ def write_plot(path: Path, rows: Sequence[Row], device: str) -> None:
     lines = panels[0][0].get_lines()
     figure.legend(lines, schedules, loc="outside lower center", ncols=min(len(schedules), 5), fontsize=8)
     figure.suptitle(device, fontsize=9)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{path} cannot be written: {error}.") from error
+    out = io.BytesIO()
+    figure.savefig(out, format=kind, dpi=150)
+    write_whole(path, out.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import io
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 import ov_moe
 from ov_moe.bench.cost import Limits
-from ov_moe.errors import InvalidInputError
+from ov_moe.commands.output_files import write_whole
 
 SCHEMA = 1
 
@@ -104,8 +105,8 @@ def header(device: Mapping[str, Any], limits: Limits | None, flush_bytes: int) -
 
 
 def write_json(path: Path, head: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """The header and all rows; InvalidInputError where the file cannot be written. NaN and infinity become null."""
-    _write(path, json.dumps({**head, "rows": [_plain(row) for row in rows]}, indent=1, allow_nan=False) + "\n")
+    """The header and all rows; OutputError where the file cannot be written. NaN and infinity become null."""
+    write_whole(path, json.dumps({**head, "rows": [_plain(row) for row in rows]}, indent=1, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, head: Mapping[str, Any], rows: Sequence[Row]) -> None:
@@ -120,13 +121,11 @@ def write_csv(path: Path, head: Mapping[str, Any], rows: Sequence[Row]) -> None:
         "date": head["date"],
         "schema": head["schema"],
     }
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Row)] + list(shared))
-            writer.writeheader()
-            writer.writerows({**_plain(row), **shared} for row in rows)
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be written: {error}.") from error
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)] + list(shared))
+    writer.writeheader()
+    writer.writerows({**_plain(row), **shared} for row in rows)
+    write_whole(path, text.getvalue())
 
 
 def commit() -> str | None:
@@ -148,10 +147,3 @@ def commit() -> str | None:
 def _plain(row: Row) -> dict[str, Any]:
     values = asdict(row).items()
     return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values}
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be written: {error}.") from error

@@ -1,4 +1,4 @@
-"""Ends a command with one sentence on stderr and exit status 1 where it cannot go on; never with a traceback."""
+"""Ends a command with one sentence on stderr where it cannot go on, or is asked to stop; never with a traceback."""
 
 from __future__ import annotations
 
@@ -6,31 +6,39 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import typer
 
 from ov_moe.errors import OvMoeError
 
-
-class InterruptedRunError(OvMoeError):
-    """The user, or the system, asked the run to stop."""
+NOTHING_WRITTEN = "Interrupted: nothing was written."
 
 
 @contextmanager
-def one_sentence(interrupted: str = "Interrupted: nothing was written.") -> Iterator[None]:
-    """Turn errors, Ctrl-C and SIGTERM inside the block into one sentence and exit status 1.
+def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
+    """Turn errors inside the block into one sentence and exit status 1, and signals that ask to stop into 128 + signal.
+
+    The first signal raises KeyboardInterrupt; others are ignored while that cleans up. A signal that is ignored already
+    stays so: nohup asks for that.
 
     Args:
-        interrupted: The sentence for Ctrl-C and SIGTERM.
+        interrupted: The sentence for Ctrl-C, SIGTERM and SIGHUP.
     """
-    before = signal.signal(signal.SIGTERM, _stop)
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def stop(number: int, _frame: object) -> None:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     except OvMoeError as error:
         _say(str(error))
-    except KeyboardInterrupt:
-        _say(interrupted)
+    except KeyboardInterrupt as interrupt:
+        _say(interrupted, 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
     except BrokenPipeError:
         # Whoever read the output has left; what Python still wants to flush goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -38,13 +46,10 @@ def one_sentence(interrupted: str = "Interrupted: nothing was written.") -> Iter
     except OSError as error:
         _say(f"{error.filename or 'The system'}: {error.strerror or error}.")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _say(sentence: str) -> None:
+def _say(sentence: str, status: int = 1) -> None:
     typer.echo(f"ov-moe: {sentence}", err=True)
-    raise typer.Exit(1) from None
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise typer.Exit(status) from None

@@ -1,43 +1,47 @@
-"""Output files that appear whole or not at all, and model files that are looked at before anything is started."""
+"""Output files that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ov_moe.errors import InvalidInputError, OvMoeError
-
-
-class OutputError(OvMoeError):
-    """A result cannot be written."""
+from ov_moe.errors import OutputError
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file beside its place and rename it into it; an older file stays until then.
+    """``write_together`` for one file."""
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes | str]) -> None:
+    """Write files beside their places and, when all stand there, rename them into these; older ones stay until then.
 
     Raises:
         OutputError: No permission, no space, no such folder; nothing is left behind.
     """
-    data = content.encode() if isinstance(content, str) else content
+    drafts = dict[Path, Path]()
+    path = Path()
     try:
-        if _is_stream(path):
-            with open(path, "wb") as stream:
-                stream.write(data)
-            return
-        draft = _draft(path)
-        try:
-            with open(draft, "wb") as file:
+        for path, content in contents.items():
+            data = content.encode() if isinstance(content, str) else content
+            if _is_stream(path):
+                with open(path, "wb") as stream:
+                    stream.write(data)
+                continue
+            drafts[path] = _draft(path)
+            with open(drafts[path], "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+        for path, draft in drafts.items():
             os.replace(draft, path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise OutputError(f"{path} could not be written: {error.strerror or error}.") from None
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
 
 
 def check_writable(paths: Iterable[Path | None]) -> None:
@@ -67,27 +71,3 @@ def _draft(path: Path) -> Path:
     os.chmod(name, 0o666 & ~mask)
     os.close(handle)
     return Path(name)
-
-
-def find_model(place: Path) -> Path:
-    """The IR's .xml of a folder or of a path to it, readable, with its weights beside it.
-
-    Raises:
-        InvalidInputError: It is not there, or may not be read.
-    """
-    try:
-        path = place / "openvino_model.xml" if place.is_dir() else place
-        missing = not path.is_file()
-    except OSError as error:
-        raise InvalidInputError(f"{place} cannot be looked at: {error.strerror}.") from None
-    if missing:
-        raise InvalidInputError(f"There is no model at {path}: give an IR's .xml or a folder with openvino_model.xml.")
-    if path.suffix != ".xml":
-        raise InvalidInputError(f"{path} is no IR's .xml: give that, or a folder with openvino_model.xml.")
-    weights = path.with_suffix(".bin")
-    if not weights.is_file():
-        raise InvalidInputError(f"{weights} is missing: an IR's weights stand beside its .xml.")
-    for file in (path, weights):
-        if not os.access(file, os.R_OK):
-            raise InvalidInputError(f"{file} may not be read by this user: change its permissions.")
-    return path.resolve()

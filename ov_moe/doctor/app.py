@@ -14,14 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 import ov_moe
+from ov_moe.commands.guard import one_sentence
+from ov_moe.commands.model_files import find_model
+from ov_moe.commands.output_files import check_writable, write_whole
 from ov_moe.config import Config
 from ov_moe.doctor.ask import ask
 from ov_moe.doctor.checks import CPU, check_config, check_device_string, check_devices, check_gpu, check_opencl
 from ov_moe.doctor.finding import Finding
 from ov_moe.doctor.model_checks import check_model, check_probe
 from ov_moe.errors import OvMoeError
-from ov_moe.latency.files import check_writable, find_model, write_whole
-from ov_moe.latency.guard import one_sentence
 
 # Raised when a field of the JSON changes its meaning or goes.
 SCHEMA_VERSION = 1
@@ -39,7 +40,7 @@ def command(
     json: Annotated[Path | None, typer.Option(help="Write all facts and findings.")] = None,
 ) -> None:
     """Look at devices, drivers, options and a model; say what ov-moe will do, and what to do about each trap."""
-    with one_sentence("Interrupted: nothing was written."):
+    with one_sentence():
         path = None if model is None else find_model(model)
         check_writable((json,))
         config = Config.from_environment()

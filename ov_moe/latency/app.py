@@ -12,15 +12,17 @@ from typing import Annotated, cast, get_args
 import typer
 from rich.console import Console
 
+from ov_moe.commands.figures import check_matplotlib
+from ov_moe.commands.guard import one_sentence
+from ov_moe.commands.model_files import find_model
+from ov_moe.commands.output_files import check_writable, write_together
 from ov_moe.config import Config
 from ov_moe.demo.place import choose
 from ov_moe.errors import InvalidInputError, OvMoeError
 from ov_moe.latency import verdict
-from ov_moe.latency.files import check_writable, find_model, write_whole
-from ov_moe.latency.guard import one_sentence
 from ov_moe.latency.job import Job, Variant
 from ov_moe.latency.output import Measurement, to_csv, to_json
-from ov_moe.latency.plot import check_matplotlib, to_png
+from ov_moe.latency.plot import to_png
 from ov_moe.latency.prompts import parse_prompts
 from ov_moe.latency.properties import parse_properties
 from ov_moe.latency.summary import summarize
@@ -68,7 +70,7 @@ def command(
     plot: Annotated[Path | None, typer.Option(help="Write a PNG; needs matplotlib.")] = None,
 ) -> None:
     """Time a model unfused, with balance off and with balance on, each in a process of its own."""
-    with one_sentence("Interrupted: nothing was written."):
+    with one_sentence():
         config = Config.from_environment(max_tokens=max_tokens)
         names = parse_variants(variants)
         job = Job(
@@ -94,9 +96,8 @@ def command(
         job = replace(job, device=place.device)
         measurement, failed = measure(job, names, rounds, place.virtual, proof or profile, max_error)
         _show(measurement, rounds, profile)
-        for path, content in ((csv, to_csv), (json, to_json), (plot, to_png)):
-            if path is not None:
-                write_whole(path, content(measurement))
+        outputs = ((csv, to_csv), (json, to_json), (plot, to_png))
+        write_together({path: content(measurement) for path, content in outputs if path is not None})
         if failed:
             raise OvMoeError(failed)
 

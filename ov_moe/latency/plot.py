@@ -5,18 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from ov_moe.errors import InvalidInputError
 from ov_moe.latency.output import Measurement
-
-
-def check_matplotlib() -> None:
-    """Raise InvalidInputError where matplotlib is missing, before anything long is started."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise InvalidInputError(
-            f"A plot needs matplotlib ({error}): `pip install matplotlib`, or leave the plot out."
-        ) from error
 
 
 def to_png(measurement: Measurement) -> bytes:

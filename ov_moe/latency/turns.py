@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ov_moe.errors import OvMoeError
-from ov_moe.latency.files import OutputError
+from ov_moe.errors import OutputError, OvMoeError
 from ov_moe.latency.job import Job, Turn
 
 Progress = Callable[[str], None]

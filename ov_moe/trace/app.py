@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ov_moe.commands.figures import check_matplotlib
+from ov_moe.commands.guard import one_sentence
+from ov_moe.commands.model_files import find_model
+from ov_moe.commands.output_files import check_writable, write_together
 from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.latency.files import check_writable, find_model, write_whole
-from ov_moe.latency.guard import one_sentence
-from ov_moe.latency.plot import check_matplotlib
 from ov_moe.latency.prompts import parse_prompts
 from ov_moe.latency.properties import parse_properties
 from ov_moe.trace.imbalance import over_prefills
@@ -68,7 +69,7 @@ def record_command(
     timeline: _Timeline = None,
 ) -> None:
     """Run prompts through a clone of the model that shows its expert ids; write the counts of every layer."""
-    with one_sentence("Interrupted: nothing was written."):
+    with one_sentence():
         from ov_moe.demo.place import choose
 
         path = find_model(model)
@@ -103,7 +104,7 @@ def show_command(
     timeline: _Timeline = None,
 ) -> None:
     """Print the imbalance of a recording, and draw it."""
-    with one_sentence("Interrupted: nothing was written."):
+    with one_sentence():
         from ov_moe.trace.recording import load
 
         _check_outputs(heat_map, timeline)
@@ -152,10 +153,12 @@ def _show(
         + "; ".join(f"{one.schedule} {one.end:.1f} tile times, places busy {one.busy:.0%}" for one in both)
         + f". Model: a tile takes 1 whatever its rows, a group without work {empty:g}."
     )
+    pictures = dict[Path, bytes | str]()
     if heat_map is not None:
-        write_whole(heat_map, plots.heat_map(recording))
+        pictures[heat_map] = plots.heat_map(recording)
     if timeline is not None:
-        write_whole(timeline, plots.timelines(both, f"layer {chosen}, {int(counts.sum())} rows, {groups} groups"))
+        pictures[timeline] = plots.timelines(both, f"layer {chosen}, {int(counts.sum())} rows, {groups} groups")
+    write_together(pictures)
 
 
 def _table(recording: Recording, tile: int) -> Table:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe.bench.recorded import read_table
+from ov_moe.commands.output_files import write_together
 from ov_moe.errors import InvalidInputError
-from ov_moe.latency.files import write_whole
 
 Counts = npt.NDArray[np.int64]
 
@@ -91,8 +91,7 @@ class Recording:
     def save(self, path: Path) -> Path:
         """Write the CSV and, beside it, the JSON, whose path is returned; raises OutputError where it cannot."""
         beside = metadata_path(path)
-        write_whole(beside, self.to_json())
-        write_whole(path, self.to_csv())
+        write_together({beside: self.to_json(), path: self.to_csv()})
         return beside
 
 

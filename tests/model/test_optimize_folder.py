@@ -276,7 +276,7 @@ def test_a_signal_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None
         os.killpg(child.pid, number)
         _, said = child.communicate(timeout=60)
     assert child.returncode == 128 + number
-    assert said == "ov-moe: stopped; nothing was written.\n"
+    assert said == "ov-moe: Interrupted: nothing was written.\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,113 @@
+"""How all commands write their files and end: whole files or none, one sentence, and the status that shells expect."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ov_moe.bench import recorded
+from ov_moe.cli import app
+from ov_moe.commands import output_files
+from ov_moe.errors import OutputError
+
+KERNELS = ("kernels", "bench", "--shape", "34/18/5/2", "--tokens", 3, "--distribution", "uniform", "--schedule", "grid")
+SHOW = ("trace", "show", Path(recorded.__file__).parent / "data" / recorded.SHIPPED)
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_a_full_disk_leaves_old_files_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = tmp_path / "x.json", tmp_path / "x.csv"
+    output_files.write_whole(old, "old")
+    synced = list[int]()
+
+    def full(handle: int) -> None:
+        synced.append(handle)
+        if len(synced) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"x\.csv could not be written: No space left on device\."):
+        output_files.write_together({old: "new", new: "new"})
+    assert [each.name for each in tmp_path.iterdir()] == ["x.json"]
+    assert old.read_text(encoding="utf-8") == "old"
+    output_files.write_together({old: "newer", new: b"new"})
+    assert (old.read_text(encoding="utf-8"), new.read_bytes(), len(list(tmp_path.iterdir()))) == ("newer", b"new", 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*KERNELS, "--csv"),
+        (*KERNELS, "--json"),
+        (*KERNELS, "--plot"),
+        ("doctor", "--json"),
+        (*SHOW, "--heat-map"),
+        (*SHOW, "--timeline"),
+    ],
+    ids=lambda arguments: f"{arguments[0]} {arguments[-1]}",
+)
+def test_a_place_that_is_not_there_is_refused_before_anything_runs(arguments: tuple[object, ...]) -> None:
+    done = run(*arguments, "/no/such/folder/x.png")
+    assert done.exit_code == 1
+    assert done.stderr == "ov-moe: /no/such/folder/x.png cannot be written: No such file or directory.\n"
+    assert not done.stdout
+
+
+def test_a_plot_in_no_format_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    done = run(*KERNELS, "--plot", tmp_path / "x.xyz")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "x.xyz names no format of pictures: end it with one of" in done.stderr
+
+
+@needs_full
+@pytest.mark.parametrize(
+    "arguments",
+    [(*KERNELS, "--csv"), ("doctor", "--no-probe", "--json"), (*SHOW, "--heat-map")],
+    ids=lambda arguments: f"{arguments[0]} {arguments[-1]}",
+)
+def test_no_space_is_one_sentence(arguments: tuple[object, ...]) -> None:
+    done = run(*arguments, "/dev/full")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == "ov-moe: /dev/full could not be written: No space left on device."
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_benchmark_keeps_what_it_measured(number: signal.Signals, tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    command = [sys.executable, "-m", "ov_moe.cli", *map(str, KERNELS), "--tokens", "1,500,600,700,800", "--json", file]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **streams) as child:
+        assert child.stdout is not None
+        line = ""
+        while "T=1:" not in line:
+            line = child.stdout.readline()
+            assert line, "it ended by itself"
+        child.send_signal(number)
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == 128 + number
+    assert said.splitlines()[-1] == "ov-moe: Interrupted: the files hold what was measured until then."
+    assert json.loads(file.read_text(encoding="utf-8"))["rows"][0]["tokens"] == 1
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_run_that_nohup_started_goes_on() -> None:
+    code = (
+        "import os, signal; from ov_moe.commands.guard import one_sentence\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "with one_sentence():\n    os.kill(os.getpid(), signal.SIGHUP); print('on')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"on\n")
