@@ -1,4 +1,7 @@
-"""The commands in README.md and docs/ are what the command line and the scripts understand."""
+"""The commands in README.md and docs/ are what the command line and the scripts understand.
+
+tests/pipelines/test_command_docs.py runs those of the command line.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,15 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import typer
+from docs_commands import PAGES, ROOT, commands
 
 from ov_moe.cli import app
 
-ROOT = Path(__file__).parents[2]
-FILES = [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"]
-
-
-def commands(start: str) -> list[str]:
-    """Lines of fenced blocks that begin with ``start``, continued lines joined, comments and placeholders left out."""
-    found = []
-    for path in FILES:
-        fenced = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-        for _, block in filter(lambda pair: not pair[0], fenced):
-            for line in re.sub(r"\\\n\s*", "", block).splitlines():
-                words = re.split(r"\s{2,}#|\s#\s", line)[0].replace("...", "").strip()
-                found += [words] if words.startswith(start) else []
-    return found
-
-
-OURS = commands("ov-moe ")
-SCRIPTS = commands("python scripts/")
+OURS = [line for page in PAGES for line in commands(page, "ov-moe ")]
+SCRIPTS = [line for page in PAGES for line in commands(page, "python scripts/")]
 
 
 def test_there_are_commands() -> None:
