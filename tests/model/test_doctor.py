@@ -189,7 +189,7 @@ def test_devices_that_would_fall_back_are_refused(device: str, level: str) -> No
 def test_a_models_kernels_and_the_estimate_of_its_compile_time() -> None:
     found = check_model(MODEL_FACTS, 16 * GIB)
     assert "48 blocks will be rewritten: 128 experts, top 8, hidden 2048, intermediate 768" in found[0].found
-    assert named(found, "prefill").found == "pool of 192 work-groups, tasks by ticket (tile_m 32)"
+    assert named(found, "prefill").found == "pool of 192 work-groups, tasks by ticket (fma, tile_m 32)"
     time = named(found, "compile time")
     assert f"about {384 * BUILD_SECONDS:.0f} s" in time.found
     assert "an estimate, 384 builds x 0.55 s" in time.found

