@@ -15,11 +15,14 @@
 #define SCHEDULE_stride 2
 #define SCHEDULE_ID CAT(SCHEDULE_, SCHEDULE)
 
-#define MICRO_KERNEL_fma 0
-#define MICRO_KERNEL_dpas 1
-#define MICRO_KERNEL_mma 2
-#define MICRO_KERNEL_gemv 3
+#define MICRO_KERNEL_fma 1 // 0 is what the preprocessor takes an unknown word for
+#define MICRO_KERNEL_dpas 2
+#define MICRO_KERNEL_mma 3
+#define MICRO_KERNEL_gemv 4
 #define MICRO_KERNEL_CHOSEN CAT(MICRO_KERNEL_, MICRO_KERNEL)
+#if !MICRO_KERNEL_CHOSEN
+#error MICRO_KERNEL is none of fma, dpas, mma, gemv
+#endif
 // Matrix instructions take f16. Whether the rows are f16 is known only here: the plugin's precision hint decides. Where
 // they are not, fma computes in the tiles of the other (KernelConfig checks them for both). gemv takes either.
 #define IS_HALF_half 1

@@ -6,7 +6,7 @@
 // float once and multiplies it with all rows. x stands in local memory as floats and is the same for a whole sub-group:
 // on an Intel GPU a scalar operand. Only live rows are multiplied: 1, 2, 4 or 8.
 //
-// Sums: two chains of fma over 16 neighbours along K each, with whole numbers q - zero; both together times the scale
+// A scale of f4e2m1 from 2^114 on overflows. Sums: two chains of fma over 16 neighbours along K each, with whole numbers q - zero; both together times the scale
 // onto the slice's sum; the slices' sums in their order at the end. A row's arithmetic depends on nothing but the row.
 
 #if MICRO_KERNEL_ID == MICRO_KERNEL_gemv

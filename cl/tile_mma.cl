@@ -11,8 +11,9 @@
 //   and a run of up take turns.
 // - M: fragment i of warp m owns rows 16 (i WARPS_M + m): a tile with few rows keeps all warps equally busy.
 //
-// Needs K a multiple of 32, N of 8, groups of 32, buffers aligned to 16 bytes and dense, fewer than 2^32 elements
-// of x: ov_moe/kernels/mma.py refuses the rest. A row's arithmetic depends on nothing but the row.
+// Needs K a multiple of 32, N of 8, groups of 32 and fewer than 2^32 elements of x: ov_moe/kernels/mma.py refuses the
+// rest. Needs buffers aligned to 16 bytes and dense, as ov_moe/devices/opencl.py makes them. A row's arithmetic depends on
+// nothing but the row.
 
 #if MICRO_KERNEL_ID == MICRO_KERNEL_mma
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -12,16 +13,17 @@ from ov_moe.devices.intel_cpu_runtime import cache_folder
 from ov_moe.devices.target import Target, activations, parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.choose import choose_model_config
-from ov_moe.kernels.compose import source_hash
 from ov_moe.kernels.config import ModelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
-from ov_moe.kernels.layer_xml import write_layers
+from ov_moe.kernels.layer_xml import layers
 from ov_moe.kernels.stages import STAGES, Stage
 from ov_moe.ops.registry import register
 from ov_moe.spec import Activations, Balance, Fetch, MicroKernelSwitch, Precision, Switches, Workload
 from ov_moe.transformations.operations import moe_operations
 
 _BY_TYPE: dict[str, Stage] = {stage.op_type: stage for stage in STAGES}
+_LARGE_ALLOCATIONS = "GPU_ENABLE_LARGE_ALLOCATIONS"
+_ADDRESSED_BY_32_BITS = 2**32
 _SIZES = ("experts", "top_k", "max_tokens", "hidden", "intermediate")
 
 
@@ -57,6 +59,7 @@ def compile_model(
         InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, or an argument
             or variable is out of range.
         DeviceError: The device is not served, or this machine lacks it.
+        OutputError: ov-moe's cache folder cannot be written.
     """
     properties = prepare(core, model, device, config, fetch=fetch, groups=groups, micro_kernel=micro_kernel)
     return core.compile_model(model, device, properties)
@@ -93,6 +96,7 @@ def prepare(
         InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, or an argument
             or variable is out of range.
         DeviceError: The device is not served, or this machine lacks it.
+        OutputError: ov-moe's cache folder cannot be written.
     """
     operations = list(moe_operations(model))
     if not operations:
@@ -103,19 +107,19 @@ def prepare(
     target = parse_target(core, device)
     properties = dict(config or {})
     register(core)
+    options = Config.from_environment(fetch=fetch, groups=groups, micro_kernel=micro_kernel)
     if target.gpu:
         if "CONFIG_FILE" in properties:
             raise InvalidInputError(
                 "The config names a CONFIG_FILE, and the GPU plugin takes only one, which ov-moe writes itself: "
                 "leave it out."
             )
-        options = Config.from_environment(fetch=fetch, groups=groups, micro_kernel=micro_kernel)
         real = activations(core, target, properties)
         kernels = kernel_config(operations, target, options.fetch, options.groups, options.micro_kernel, real)
+        found = layers(kernels, work_sizes(operations, kernels), large_buffers(operations, properties))
+        properties["CONFIG_FILE"] = str(found.write(cache_folder() / "layers"))
         for node in operations:
-            node.set_attribute("build", source_hash(kernels))
-        folder = cache_folder() / "layers"
-        properties["CONFIG_FILE"] = str(write_layers(folder, kernels, work_sizes(operations, kernels)))
+            node.set_attribute("build", found.build)
     return properties
 
 
@@ -139,6 +143,20 @@ def kernel_config(
     many = [node for node in operations if not _BY_TYPE[node.get_type_name()].decode]
     chosen = Switches(cast(Balance, switches[0]), fetch, groups, micro_kernel)
     return choose_model_config(workload(many or few, real), workload(few or many, real), target.info, chosen)
+
+
+def large_buffers(operations: list[ov.Node], properties: Mapping[str, Any]) -> bool:
+    """Whether an operation reads or writes more than 4 GiB, or the plugin is told that some do."""
+    if str(properties.get(_LARGE_ALLOCATIONS, False)).upper() in ("TRUE", "YES"):
+        return True
+    ports = (port for node in operations for port in [*node.inputs(), *node.outputs()])
+    return any(_bytes(port) > _ADDRESSED_BY_32_BITS for port in ports)
+
+
+def _bytes(port: Any) -> int:
+    shape = port.get_partial_shape()
+    count = math.prod(shape.to_shape()) if shape.is_static else 0
+    return -(-count * int(port.get_element_type().bitwidth) // 8)
 
 
 def workload(operations: list[ov.Node], real: Activations) -> Workload:

@@ -218,6 +218,13 @@ class Config:
                 raise InvalidInputError(f"{variable} is {found[variable]!r}, it must be a whole number.") from None
         return cls(**values)
 
+    @classmethod
+    def value_of(cls, name: str) -> Any:
+        """The value of one option here, whatever the variables of the others hold; raises as ``from_environment``."""
+        (variable,) = (option.metadata["variable"] for option in fields(cls) if option.name == name)
+        found = {variable: os.environ[variable]} if variable in os.environ else {}
+        return getattr(cls.from_environment(found), name)
+
     def options(self, environment: Mapping[str, str] | None = None) -> tuple[Option, ...]:
         """Every option with its default and the value that is in force here."""
         found = os.environ if environment is None else environment

@@ -106,11 +106,13 @@ class DeviceInfo:
         compute_units: Execution units of an Intel GPU, CL_DEVICE_MAX_COMPUTE_UNITS elsewhere.
         xmx_subgroup: Work-items of a sub-group that XMX takes, 8 or 16; 0 where there is no XMX.
         vendor: Who makes it.
+        subgroup: Work-items of its smallest sub-group of 8 or more, 8 or 16.
     """
 
     compute_units: int
     xmx_subgroup: int = 0
     vendor: Vendor = "intel"
+    subgroup: int = 8
 
 
 @dataclass(frozen=True)

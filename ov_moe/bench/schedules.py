@@ -126,7 +126,7 @@ def configure(
         packed = can_pack(spec) and settings.get("packed", pays) != "0"
         config = mma_config(config, workload, device.compute_units, packed)
     elif kind == "gemv":
-        config = gemv_config(config, device.xmx_subgroup or 8)
+        config = gemv_config(config, device.subgroup)
     types = {field.name: type(getattr(config, field.name)) for field in fields(config)}
     changes: dict[str, int | str | bool] = {}
     for name, text in settings.items():

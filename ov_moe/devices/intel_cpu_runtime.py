@@ -13,8 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
+from ov_moe.config import Config
 from ov_moe.errors import DeviceError
 
 # Name of the library -> the distribution that carries it; the order is the order of loading.
@@ -135,8 +134,8 @@ def write_icd_file(icd: Path, library: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of ov-moe; it may not exist yet."""
-    return platformdirs.user_cache_path("ov-moe")
+    """ov-moe's cache folder, which OV_MOE_CACHE may name; it may not exist yet."""
+    return Path(Config.value_of("cache_folder")).absolute()
 
 
 def use() -> None:

@@ -63,7 +63,15 @@ class OpenCLDevice:
     @property
     def info(self) -> DeviceInfo:
         """What a choice of kernels knows of it; XMX is not asked for here."""
-        return DeviceInfo(self.compute_units, vendor=VENDORS.get(int(self.device.vendor_id), "other"))
+        vendor = VENDORS.get(int(self.device.vendor_id), "other")
+        return DeviceInfo(self.compute_units, vendor=vendor, subgroup=16 if self._only_wide_subgroups else 8)
+
+    @property
+    def _only_wide_subgroups(self) -> bool:
+        try:
+            return min(int(size) for size in self.device.sub_group_sizes_intel if size >= 8) > 8
+        except (AttributeError, ValueError, self._cl.Error):  # no GPU of Intel's
+            return False
 
     @property
     def pool_groups(self) -> int:

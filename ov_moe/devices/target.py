@@ -9,7 +9,7 @@ from typing import Any
 
 import openvino as ov
 
-from ov_moe.devices.xmx import xmx_subgroup
+from ov_moe.devices.xmx import smallest_subgroup, xmx_subgroup
 from ov_moe.errors import DeviceError
 from ov_moe.spec import Activations, DeviceInfo
 
@@ -27,17 +27,19 @@ class Target:
         full_name: As the driver tells it.
         compute_units: Execution units of a GPU; 1 for the CPU, whose schedule follows its OpenCL device.
         xmx_subgroup: Work-items of a sub-group that XMX takes, 8 or 16; 0 where there is no XMX.
+        subgroup: Work-items of the smallest sub-group.
     """
 
     name: str
     full_name: str
     compute_units: int
     xmx_subgroup: int = 0
+    subgroup: int = 8
 
     @property
     def info(self) -> DeviceInfo:
         """What the choice of kernels needs."""
-        return DeviceInfo(self.compute_units, self.xmx_subgroup)
+        return DeviceInfo(self.compute_units, self.xmx_subgroup, subgroup=self.subgroup)
 
     @property
     def gpu(self) -> bool:
@@ -57,7 +59,7 @@ def parse_target(core: ov.Core, device: str) -> Target:
     name = wrapped.group(1) if wrapped else device
     if name != "CPU" and not _GPU.fullmatch(name):
         raise DeviceError(
-            f"Device {device!r} is not served: use 'GPU', 'GPU.n', 'AUTO:GPU' or 'CPU' "
+            f"Device {device!r} is not served: use 'GPU', 'GPU.n', 'AUTO:GPU', 'MULTI:GPU' or 'CPU' "
             "(HETERO and plain AUTO would run MoE blocks on the CPU without saying so)."
         )
     available = core.available_devices
@@ -69,8 +71,9 @@ def parse_target(core: ov.Core, device: str) -> Target:
             "OV_MOE_VIRTUAL_GPU=1 before Python starts to use the virtual GPU."
         )
     units = int(core.get_property(name, "GPU_EXECUTION_UNITS_COUNT"))
-    subgroup = xmx_subgroup(core.get_property(name, "OPTIMIZATION_CAPABILITIES"), _architecture(core, name))
-    return Target(name, str(core.get_property(name, "FULL_DEVICE_NAME")), max(units, 1), subgroup)
+    shown = core.get_property(name, "OPTIMIZATION_CAPABILITIES"), _architecture(core, name)
+    full_name = str(core.get_property(name, "FULL_DEVICE_NAME"))
+    return Target(name, full_name, max(units, 1), xmx_subgroup(*shown), smallest_subgroup(*shown))
 
 
 def _architecture(core: ov.Core, name: str) -> str:

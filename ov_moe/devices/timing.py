@@ -125,6 +125,12 @@ class TimingDevice(OpenCLDevice):
         }
 
 
+def check_capability(name: str, major: int, minor: int) -> None:
+    """Raise DeviceError for an NVIDIA card whose PTX lacks what the kernels use: f16 in pairs, asynchronous copies."""
+    if major < 8:
+        raise DeviceError(f"{name} has compute capability {major}.{minor}: the kernels need a card of 8.0 or more.")
+
+
 def select_device(wish: str = "auto") -> TimingDevice:
     """``auto``: the first GPU, else the first device; ``cpu``: Intel's runtime for CPUs as pip installs it.
 
@@ -135,18 +141,25 @@ def select_device(wish: str = "auto") -> TimingDevice:
 
         intel_cpu_runtime.use()
     if wish == "auto":
-        return TimingDevice()
+        return _served(TimingDevice())
     try:
         import pyopencl
 
         devices = [device for platform in pyopencl.get_platforms() for device in platform.get_devices()]
+        cpus = [one for one in devices if one.type & pyopencl.device_type.CPU and "intel" in one.platform.name.lower()]
     except ImportError as error:
         raise DeviceError(f"pyopencl cannot be imported ({error}): install it with `pip install pyopencl`.") from error
     except pyopencl.Error as error:
         raise DeviceError(f"No OpenCL platform was found ({error}): install a driver with an ICD file.") from error
-    word = "intel" if wish == "cpu" else wish.lower()
-    for device in devices:
-        if word in device.name.lower():
-            return TimingDevice(device)
+    for device in cpus if wish == "cpu" else devices:
+        if wish == "cpu" or wish.lower() in device.name.lower():
+            return _served(TimingDevice(device))
     names = ", ".join(repr(device.name.strip()) for device in devices) or "none"
     raise DeviceError(f"No OpenCL device's name contains {wish!r}; there are: {names}.")
+
+
+def _served(device: TimingDevice) -> TimingDevice:
+    if device.info.vendor == "nvidia":
+        found = device.device
+        check_capability(device.name, found.compute_capability_major_nv, found.compute_capability_minor_nv)
+    return device

@@ -27,3 +27,11 @@ def xmx_subgroup(capabilities: Sequence[str], architecture: str) -> int:
     if major == 12:
         return 16 if minor in (60, 61) else 8
     return 16 if major >= 20 else 0
+
+
+def smallest_subgroup(capabilities: Sequence[str], architecture: str) -> int:
+    """Work-items of the smallest sub-group, as far as the two tell it.
+
+    Every Intel GPU has sub-groups of 16; of 8 those have them that lack XMX (Gen9 to Xe-LPG) or whose XMX takes them.
+    """
+    return (xmx_subgroup(capabilities, architecture) or 16) if XMX in capabilities else 8

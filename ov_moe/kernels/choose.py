@@ -172,5 +172,5 @@ def choose_model_config(prefill: Workload, decode: Workload, device: DeviceInfo,
     if choose_micro_kernel(decode, device, switches.micro_kernel)[0] == "dpas":
         few = dpas_config(few, device.xmx_subgroup or 8, not device.xmx_subgroup)
     elif switches.micro_kernel == "auto" and decode.rows_per_expert <= GEMV_MAX_ROWS:
-        few = gemv_config(few, device.xmx_subgroup or 8)
+        few = gemv_config(few, device.subgroup)
     return ModelConfig(many, few, why)

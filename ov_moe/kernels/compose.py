@@ -35,11 +35,7 @@ def stage_source(stage: Stage) -> str:
 
 
 def source_hash(config: KernelConfig | ModelConfig) -> str:
-    """16 hex digits that change with any kernel source or configuration value.
-
-    The operations carry it as an attribute: a model cache that sees neither the sources nor the custom-layer
-    file then sees a different model.
-    """
+    """16 hex digits that change with any kernel source or configuration value."""
     digest = hashlib.sha256(repr(config).encode())
     for stage in STAGES:
         digest.update(repr(stage).encode())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import get_args
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.stages import Stage
 from ov_moe.spec import Fetch, MicroKernel, Schedule
 
 STANDARD = "-cl-std=CL2.0"  # as the GPU plugin builds by itself
+# Without it Intel's compiler addresses a buffer by 32 bits, whatever the index's type.
+LARGE_BUFFERS = "-cl-intel-greater-than-4GB-buffer-required"
 FMA_LANES = 16
 GEMV_ROWS = (1, 2, 4, 8)
 GEMV_COLUMNS = 16  # of a slice and a part: whole sub-groups
@@ -22,6 +25,7 @@ LARGE_REGISTERS = "-cl-intel-256-GRF-per-thread"
 
 # Rows and columns of a fragment, elements of K of one operand load, f16 of a 16-byte unit, work-items of a warp.
 MMA_ROWS, MMA_COLUMNS, MMA_LOAD_K, MMA_UNIT, MMA_WARP = 16, 8, 32, 8, 32
+_COUNTS = ("tile_m", "tile_n", "tile_k", "local_size", "subgroup", "subgroup_rows", "warps_m", "warps_n", "warps_k")
 MMA_DEFINES = ("WARPS_M", "WARPS_N", "WARPS_K", "STAGES", "PACKED")
 
 
@@ -32,7 +36,7 @@ class KernelConfig:
     Attributes:
         schedule: ``grid`` or ``pool``.
         fetch: How a pool group takes its next task.
-        groups: Work-groups of the pool, and of Combine.
+        groups: Work-groups of the pool.
         tile_m: Rows of a task.
         tile_n: Columns of a task (GateUp: half of them gate, half up).
         tile_k: Elements of K that stand in local memory at a time.
@@ -74,6 +78,14 @@ class KernelConfig:
             raise InvalidInputError(f"A pool of {self.groups} work-groups cannot run: ask for at least 1.")
         if self.route_size < 32 or self.route_size % 32:
             raise InvalidInputError(f"route_size is {self.route_size}, it must be a positive multiple of 32.")
+        if self.micro_kernel not in get_args(MicroKernel):
+            known = ", ".join(get_args(MicroKernel))
+            raise InvalidInputError(f"micro_kernel is {self.micro_kernel!r}, it must be one of {known}.")
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}, it must be at least 1.")
+        if self.packed and self.micro_kernel != "mma":
+            raise InvalidInputError(f"packed weights are for mma, {self.micro_kernel} takes them as stored.")
         if self.micro_kernel == "dpas":
             self._check_dpas()
         if self.micro_kernel == "mma":
@@ -101,7 +113,7 @@ class KernelConfig:
 
     def _check_mma(self) -> None:
         warps = (self.warps_m, self.warps_n, self.warps_k)
-        if min(warps) < 1 or self.stages < 2 or self.local_size != MMA_WARP * math.prod(warps):
+        if self.stages < 2 or self.local_size != MMA_WARP * math.prod(warps):
             raise InvalidInputError(
                 f"local_size {self.local_size} must be {MMA_WARP} work-items for each of {' x '.join(map(str, warps))} "
                 f"warps, and stages {self.stages} at least 2."
@@ -111,6 +123,10 @@ class KernelConfig:
             raise InvalidInputError(
                 f"tile_k {self.tile_k} must be a power of two, a multiple of {MMA_LOAD_K} for each of "
                 f"{self.warps_k} warps along K, and {MMA_UNIT} times a divisor of local_size {self.local_size}."
+            )
+        if self.packed and max(self.tile_n, self.local_size) % min(self.tile_n, self.local_size):
+            raise InvalidInputError(
+                f"With packed weights one of tile_n {self.tile_n}, local_size {self.local_size} must divide the other."
             )
         columns, rest = divmod(self.tile_n, MMA_COLUMNS * self.warps_n)
         if rest or columns < 2 or columns & (columns - 1) or self.tile_m % (MMA_ROWS * self.warps_m):
@@ -125,13 +141,13 @@ class KernelConfig:
                 f"gemv has tile_m {', '.join(map(str, GEMV_ROWS))} and sub-groups of 8 or 16, "
                 f"not tile_m {self.tile_m} and subgroup {self.subgroup}."
             )
-        if self.tile_n < 1 or self.tile_n % (2 * GEMV_COLUMNS) or self.local_size % self.tile_n or not self.local_size:
+        if self.tile_n % (2 * GEMV_COLUMNS) or self.local_size % self.tile_n:
             raise InvalidInputError(
                 f"tile_n {self.tile_n} must be a multiple of {2 * GEMV_COLUMNS} that divides local_size "
                 f"{self.local_size}."
             )
         slices = 2 * self.local_size // self.tile_n  # of GateUp; Down has half of them
-        if self.tile_k < 1 or self.tile_k % (slices * GEMV_LOAD_K):
+        if self.tile_k % (slices * GEMV_LOAD_K):
             raise InvalidInputError(
                 f"tile_k {self.tile_k} must be a multiple of {GEMV_LOAD_K} for each of the {slices} slices of K, "
                 f"2 * local_size / tile_n."

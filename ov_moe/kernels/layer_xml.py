@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from ov_moe.errors import OutputError
 from ov_moe.kernels.compose import compiler_options, defines, read_source, source_hash
-from ov_moe.kernels.config import STANDARD, KernelConfig, ModelConfig
+from ov_moe.kernels.config import LARGE_BUFFERS, STANDARD, KernelConfig, ModelConfig
 from ov_moe.kernels.geometry import WorkSize
 from ov_moe.kernels.stages import STAGES, Stage
 
 
-def layer_element(stage: Stage, config: KernelConfig, size: WorkSize) -> ElementTree.Element:
-    """The <CustomLayer> of one stage.
+def layer_element(
+    stage: Stage, config: KernelConfig, size: WorkSize, large_buffers: bool = False
+) -> ElementTree.Element:
+    """The <CustomLayer> of one stage; ``large_buffers`` as for ``layers``.
 
     Inputs take format ANY: no reorder at run time, weights are not copied. The output is BFYX.
     """
@@ -40,7 +45,7 @@ def layer_element(stage: Stage, config: KernelConfig, size: WorkSize) -> Element
         "Tensor",
         {"arg-index": str(stage.inputs), "type": "output", "port-index": "0", "format": "BFYX"},
     )
-    options = " ".join([STANDARD, *compiler_options(stage, config)])
+    options = " ".join([STANDARD, *compiler_options(stage, config), *([LARGE_BUFFERS] if large_buffers else [])])
     ElementTree.SubElement(layer, "CompilerOptions", options=options)
     ElementTree.SubElement(
         layer,
@@ -50,32 +55,63 @@ def layer_element(stage: Stage, config: KernelConfig, size: WorkSize) -> Element
     return layer
 
 
-def write_layers(folder: Path, config: ModelConfig, sizes: Mapping[str, WorkSize]) -> Path:
-    """Write the custom-layer file and the sources beside it; returns the file's path.
+@dataclass(frozen=True)
+class Layers:
+    """A custom-layer file that is still to be written.
 
-    Args:
-        folder: A cache folder; a sub-folder named by the content is made, whole or not at all.
-        config: The kernel configurations.
-        sizes: Work size of each operation type that the model holds.
+    Attributes:
+        text: The file: one entry behind another, without a common root, so the plugin reads it.
+        sources: Names of the OpenCL sources that stand beside it.
+        build: 16 hex digits that change with any kernel source, configuration, option or work size. The operations
+            carry it as an attribute: a model cache that sees neither sources nor file then sees a different model.
     """
-    stages = [stage for stage in STAGES if stage.op_type in sizes]
-    layers = [layer_element(stage, config.of(stage), sizes[stage.op_type]) for stage in stages]
-    text = "\n".join(map(_text, layers))
-    target = folder / f"{source_hash(config)}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    if not target.is_dir():
+
+    text: str
+    sources: tuple[str, ...]
+    build: str
+
+    def write(self, folder: Path) -> Path:
+        """Write file and sources into a sub-folder named by ``build``, whole or not at all; returns the file's path.
+
+        Raises OutputError where that cannot be.
+        """
+        target = folder / self.build
+        try:
+            if not target.is_dir():
+                self._write(folder, target)
+        except OSError as error:
+            raise OutputError(
+                f"{target} could not be written ({error.strerror or error}): let OV_MOE_CACHE name a folder that can."
+            ) from error
+        return target / "layers.xml"
+
+    def _write(self, folder: Path, target: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder))
-        for name in sorted({name for stage in stages for name in stage.sources}):
-            (draft / name).write_text(read_source(name), encoding="utf-8")
-        # One entry behind another, without a common root: so the plugin reads it.
-        (draft / "layers.xml").write_text(text, encoding="utf-8")
         try:
+            for name in self.sources:
+                (draft / name).write_text(read_source(name), encoding="utf-8")
+            (draft / "layers.xml").write_text(self.text, encoding="utf-8")
             os.rename(draft, target)
-        except OSError:  # another process was first: its content is the same
-            for file in draft.iterdir():
-                file.unlink()
-            draft.rmdir()
-    return target / "layers.xml"
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not target.is_dir():  # else another process was first: its content is the same
+                raise
+
+
+def layers(config: ModelConfig, sizes: Mapping[str, WorkSize], large_buffers: bool = False) -> Layers:
+    """The custom layers of a model.
+
+    Args:
+        config: The kernel configurations.
+        sizes: Work size of each operation type that the model holds.
+        large_buffers: Whether a buffer may be larger than 4 GiB: Intel's compiler then must not address it by 32 bits.
+    """
+    stages = [stage for stage in STAGES if stage.op_type in sizes]
+    elements = [layer_element(stage, config.of(stage), sizes[stage.op_type], large_buffers) for stage in stages]
+    text = "\n".join(map(_text, elements))
+    build = hashlib.sha256(f"{source_hash(config)}{text}".encode()).hexdigest()[:16]
+    return Layers(text, tuple(sorted({name for stage in stages for name in stage.sources})), build)
 
 
 def _text(element: ElementTree.Element) -> str:

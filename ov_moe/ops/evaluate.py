@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -12,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe import reference
+from ov_moe.config import Config
 from ov_moe.devices.opencl import OpenCLDevice, default_device
-from ov_moe.errors import DeviceError, InvalidInputError
+from ov_moe.errors import DeviceError
 from ov_moe.kernels.choose import choose_config, decode_config
 from ov_moe.kernels.stages import ROUTE, Stage
 from ov_moe.ops import numpy_stages
@@ -33,18 +33,22 @@ def evaluation_device() -> OpenCLDevice | None:
         DeviceError: ``opencl`` was asked for and there is no device.
         InvalidInputError: The variable holds another word.
     """
-    wish = os.environ.get(EVALUATE_VARIABLE, "auto")
-    if wish not in ("auto", "opencl", "numpy"):
-        raise InvalidInputError(f"{EVALUATE_VARIABLE} is {wish!r}, it must be 'auto', 'opencl' or 'numpy'.")
+    wish = Config.value_of("evaluate")
     if wish == "numpy":
         return None
     try:
-        return default_device()
+        return _with_halves(default_device())
     except DeviceError as error:
         if wish == "opencl":
             raise
         logger.warning("MoE blocks on the CPU are computed in NumPy: %s", error)
         return None
+
+
+def _with_halves(device: OpenCLDevice) -> OpenCLDevice:
+    if "cl_khr_fp16" not in device.device.extensions.split():
+        raise DeviceError(f"OpenCL's {device.name} has no f16 (cl_khr_fp16), which the kernels need.")
+    return device
 
 
 def evaluate_stage(

@@ -112,22 +112,45 @@ static void *usm_born(void *pointer, enum vgpu_memory_kind kind, size_t bytes)
     return pointer;
 }
 
+/* GPU_ENABLE_LARGE_ALLOCATIONS asks for buffers above CL_DEVICE_MAX_MEM_ALLOC_SIZE by a flag of Intel's GPU driver, which
+   the runtime for CPUs refuses. */
+#define ALLOW_UNRESTRICTED_SIZE ((cl_ulong)1 << 23)
+#define PROPERTIES 16
+
+static const cl_ulong *known(const cl_ulong *properties, cl_ulong kept[PROPERTIES])
+{
+    size_t count = 0;
+    for (const cl_ulong *one = properties; one && *one; one += 2) {
+        if (count + 2 >= PROPERTIES)
+            return properties;
+        if (one[1] == ALLOW_UNRESTRICTED_SIZE)
+            continue;
+        kept[count++] = one[0];
+        kept[count++] = one[1];
+    }
+    kept[count] = 0;
+    return count ? kept : NULL;
+}
+
 static void *host_alloc(cl_context context, const cl_ulong *properties, size_t bytes, cl_uint align, cl_int *error)
 {
-    return usm_born(driver_host(context, properties, bytes + VGPU_PADDING, align, error), VGPU_USM_HOST, bytes);
+    cl_ulong kept[PROPERTIES];
+    return usm_born(driver_host(context, known(properties, kept), bytes + VGPU_PADDING, align, error), VGPU_USM_HOST, bytes);
 }
 
 static void *device_alloc(cl_context context, cl_device_id device, const cl_ulong *properties, size_t bytes,
                           cl_uint align, cl_int *error)
 {
-    void *pointer = driver_device(context, device, properties, bytes + VGPU_PADDING, align, error);
+    cl_ulong kept[PROPERTIES];
+    void *pointer = driver_device(context, device, known(properties, kept), bytes + VGPU_PADDING, align, error);
     return usm_born(pointer, VGPU_USM_DEVICE, bytes);
 }
 
 static void *shared_alloc(cl_context context, cl_device_id device, const cl_ulong *properties, size_t bytes,
                           cl_uint align, cl_int *error)
 {
-    void *pointer = driver_shared(context, device, properties, bytes + VGPU_PADDING, align, error);
+    cl_ulong kept[PROPERTIES];
+    void *pointer = driver_shared(context, device, known(properties, kept), bytes + VGPU_PADDING, align, error);
     return usm_born(pointer, VGPU_USM_SHARED, bytes);
 }
 

@@ -222,6 +222,15 @@ static void hold_back(const char *names)
         sleep((unsigned)strtoul(seconds, NULL, 10));
 }
 
+/* An option that the runtime for CPUs does not know, and does not need: its addresses have 64 bits. */
+static void drop_large_buffers(struct vgpu_text *flags)
+{
+    static const char option[] = "-cl-intel-greater-than-4GB-buffer-required";
+    char *found = flags->data ? strstr(flags->data, option) : NULL;
+    if (found)
+        memset(found, ' ', sizeof option - 1);
+}
+
 cl_int vgpu_clBuildProgram(cl_program handle, cl_uint count, const cl_device_id *devices, const char *options,
                            vgpu_program_callback *notify, void *user)
 {
@@ -233,6 +242,7 @@ cl_int vgpu_clBuildProgram(cl_program handle, cl_uint count, const cl_device_id 
     if (!program)
         program = &unknown;
     vgpu_text_addf(&flags, "%s%s", options ? options : "", fast_build(program) ? " -cl-opt-disable" : "");
+    drop_large_buffers(&flags);
     bool cacheable = program->from_source && vgpu_cache_enabled() && only_device(handle, &device);
     vgpu_hash key = 0;
     if (cacheable) {
