@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from ov_moe.bench.limits import measure_limits
 from ov_moe.bench.schedules import SCHEDULES, configure
 from ov_moe.bench.shapes import SHAPES, Shape, block_spec
 from ov_moe.bench.weights import random_block
-from ov_moe.devices.timing import TimingDevice, select_device
+from ov_moe.devices.timing import TimingDevice, check_capability, select_device
 from ov_moe.errors import DeviceError
 
 ALL = ",".join(SCHEDULES)
@@ -186,6 +189,19 @@ def test_limits_are_measured(device: TimingDevice) -> None:
     assert limits.flops > 1e8
     assert limits.bandwidth > 1e8
     assert limits.arithmetic == "fma"
+
+
+def test_cpu_is_intels_runtime_whoever_made_the_processor() -> None:
+    code = "from ov_moe.devices.timing import select_device; print(select_device('cpu').device.platform.name)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Intel")
+
+
+@pytest.mark.parametrize(("capability", "served"), [((9, 0), True), ((8, 0), True), ((7, 5), False)])
+def test_nvidia_cards_that_are_too_old_are_refused(capability: tuple[int, int], served: bool) -> None:
+    with contextlib.nullcontext() if served else pytest.raises(DeviceError, match=r"T4 has compute capability 7\.5"):
+        check_capability("T4", *capability)
 
 
 def test_a_device_that_is_not_there() -> None:

@@ -147,4 +147,4 @@ def test_another_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EVALUATE_VARIABLE, "torch")
     with pytest.raises(InvalidInputError) as caught:
         evaluation_device()
-    assert str(caught.value) == "OV_MOE_EVALUATE is 'torch', it must be 'auto', 'opencl' or 'numpy'."
+    assert str(caught.value) == "OV_MOE_EVALUATE: evaluate is 'torch', it must be 'auto', 'opencl' or 'numpy'."

@@ -224,6 +224,10 @@ def test_packed_words_hold_scale_and_zero_point() -> None:
         ({"tile_k": 48}, "tile_k 48 must be a power of two"),
         ({"local_size": 64}, "local_size 64 must be 32 work-items for each of 1 x 4 x 1"),
         ({"stages": 1}, "stages 1 at least 2"),
+        (
+            {"packed": True, "warps_m": 3, "warps_n": 1, "tile_m": 48, "tile_n": 64, "local_size": 96},
+            "one of tile_n 64, local_size 96 must divide the other",
+        ),
     ],
 )
 def test_tiles_that_cannot_be_are_refused(change: dict[str, int], sentence: str) -> None:

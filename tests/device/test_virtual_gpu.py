@@ -124,6 +124,15 @@ def test_openvino_lists_a_gpu_that_says_it_is_virtual(programs: Path) -> None:
     assert "virtual GPU" in found["name"]
 
 
+def test_all_that_it_keeps_stands_in_the_cache_folder(tmp_path: Path) -> None:
+    environment = {"OV_MOE_CACHE": str(tmp_path), "HOME": "/nowhere", "XDG_CACHE_HOME": "/nowhere"}
+    code = f"{START}import os, json; print(json.dumps(dict(os.environ)))"
+    command = f"import os; del os.environ['OV_MOE_VGPU_CACHE']\n{code}"
+    found = result(command, "", **environment)
+    assert found["OV_MOE_VGPU_CACHE"] == str(tmp_path / "virtual_gpu" / "programs")
+    assert Path(found["OCL_ICD_VENDORS"]).is_relative_to(tmp_path)
+
+
 def test_environment_variable_starts_it_on_import(programs: Path) -> None:
     code = "import json, ov_moe, openvino as ov\nprint(json.dumps({'devices': ov.Core().available_devices}))"
     assert "GPU" in result(code, programs, OV_MOE_VIRTUAL_GPU="1")["devices"]

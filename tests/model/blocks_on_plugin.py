@@ -46,6 +46,7 @@ def pair(
     max_tokens: int = 32,
     few_tokens: int = 64,
     compile_options: dict[str, Any] | None = None,
+    properties: dict[str, Any] | None = None,
     **model_options: Any,
 ) -> Pair:
     """A random model of blocks, in both forms."""
@@ -54,7 +55,7 @@ def pair(
     unfused = core.compile_model(model.clone(), "CPU", F32)
     report = ov_moe.optimize(model, balance, max_tokens=max_tokens, few_tokens=few_tokens)  # type: ignore[arg-type]
     assert len(report.rewritten) == options.get("blocks", 1), str(report)
-    fused = ov_moe.compile_model(core, model, device, F32, **(compile_options or {}))
+    fused = ov_moe.compile_model(core, model, device, {**F32, **(properties or {})}, **(compile_options or {}))
     return Pair(fused, unfused, options["hidden"])
 
 

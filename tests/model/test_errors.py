@@ -71,7 +71,9 @@ def test_max_tokens_is_a_count(plain, max_tokens):
     "device", ["HETERO:GPU,CPU", "AUTO", "AUTO:CPU,GPU", "MULTI:GPU,CPU", "NPU", "gpu", "GPU.x", ""]
 )
 def test_devices_that_are_not_served(core, optimised, device):
-    with says(ov_moe.DeviceError, f"Device {device!r} is not served: use 'GPU', 'GPU.n', 'AUTO:GPU' or 'CPU'"):
+    with says(
+        ov_moe.DeviceError, f"Device {device!r} is not served: use 'GPU', 'GPU.n', 'AUTO:GPU', 'MULTI:GPU' or 'CPU'"
+    ):
         ov_moe.compile_model(core, optimised, device)
 
 
@@ -89,12 +91,14 @@ def test_a_config_file_of_the_users_own(core, optimised):
     ("options", "sentence"),
     [
         ({"fetch": "random"}, "fetch is 'random', it must be 'ticket' or 'stride'."),
+        ({"micro_kernel": "mma"}, "micro_kernel is 'mma', it must be 'auto', 'fma' or 'dpas'."),
         ({"groups": 0}, "groups is 0, it must be a whole number from 1 to 1048576."),
     ],
 )
-def test_bad_schedule_options(core, optimised, options, sentence):
+@pytest.mark.parametrize("device", ["GPU", "CPU"])
+def test_bad_schedule_options(core, optimised, device, options, sentence):
     with says(ov_moe.InvalidInputError, sentence):
-        ov_moe.compile_model(core, optimised, "GPU", **options)
+        ov_moe.compile_model(core, optimised, device, **options)
 
 
 def test_an_id_out_of_range_on_the_cpu(core, rng):

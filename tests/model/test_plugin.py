@@ -135,6 +135,13 @@ def test_a_block_adds_no_wait_of_the_host(core, rng):
     assert virtual_gpu.snapshot().blocking_waits < 6  # 1 or 2: for the input and the result
 
 
+def test_large_allocations(core, rng):
+    """The plugin asks the driver for buffers above 4 GiB, and our kernels are built for them."""
+    both = pair(core, rng, properties={"GPU_ENABLE_LARGE_ALLOCATIONS": True})
+    for tokens in (1, 70):
+        both.check(both.random_input(rng, tokens))
+
+
 @pytest.mark.parametrize("device", ["GPU.0", "AUTO:GPU", "MULTI:GPU"])
 def test_other_names_of_a_gpu_run_our_kernels(core, rng, device):
     both = pair(core, rng, device)

@@ -32,7 +32,6 @@ OTHER = {
     "warps_n": 2,
     "warps_k": 2,
     "stages": 2,
-    "packed": True,
     "emulation": True,
 }
 
@@ -101,11 +100,13 @@ def test_kernels_and_python_agree_on_the_plan(name: str, value: int) -> None:
 
 
 def test_the_hash_changes_with_every_value_of_the_configuration() -> None:
-    assert set(OTHER) == {field.name for field in fields(KernelConfig)}
+    assert {*OTHER, "packed"} == {field.name for field in fields(KernelConfig)}
     setting = config("ticket", tile_n=256)  # fits both micro-kernels
     hashes = [source_hash(replace(setting, **{name: value})) for name, value in OTHER.items()]
     assert len({source_hash(setting), *hashes}) == len(OTHER) + 1
     assert source_hash(setting) == source_hash(config("ticket", tile_n=256))
+    tensor = replace(setting, micro_kernel="mma", tile_k=64)
+    assert source_hash(tensor) != source_hash(replace(tensor, packed=True))
     assert re.fullmatch("[0-9a-f]{16}", source_hash(setting))
 
 

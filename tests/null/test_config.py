@@ -17,6 +17,7 @@ import ov_moe.compiler
 import ov_moe.genai
 import ov_moe.optimum
 from ov_moe.config import Config, unknown_variables
+from ov_moe.devices.intel_cpu_runtime import cache_folder
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.choose import choose_config
 
@@ -81,6 +82,17 @@ def test_the_virtual_gpu_is_on_for_what_the_import_takes_as_on(value: str, on: b
     code = "import os, ov_moe.config, sys; sys.exit('ov_moe.virtual_gpu' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env={"OV_MOE_VIRTUAL_GPU": value}, check=False)
     assert bool(done.returncode) == on
+
+
+def test_one_option_does_not_need_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OV_MOE_GROUPS", "none")
+    monkeypatch.setenv("OV_MOE_EVALUATE", "")
+    monkeypatch.setenv("OV_MOE_CACHE", "/somewhere/else")
+    assert Config.value_of("evaluate") == "auto"
+    assert cache_folder() == Path("/somewhere/else")
+    monkeypatch.setenv("OV_MOE_EVALUATE", "gpu")
+    with pytest.raises(InvalidInputError, match="OV_MOE_EVALUATE: evaluate is 'gpu'"):
+        Config.value_of("evaluate")
 
 
 def test_an_empty_variable_leaves_the_default() -> None:

@@ -78,6 +78,26 @@ def test_tiles_that_the_micro_kernel_cannot_share_out_are_refused(tiles: dict[st
         config("grid", **tiles)
 
 
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"micro_kernel": "GEMV"}, "micro_kernel is 'GEMV', it must be one of fma, gemv, dpas, mma."),
+        ({"tile_m": 0}, "tile_m is 0, it must be at least 1."),
+        ({"tile_n": -64}, "tile_n is -64, it must be at least 1."),
+        ({"tile_k": 0, "micro_kernel": "mma"}, "tile_k is 0, it must be at least 1."),
+        ({"local_size": 0, "micro_kernel": "gemv"}, "local_size is 0, it must be at least 1."),
+        ({"subgroup_rows": 0, "micro_kernel": "dpas"}, "subgroup_rows is 0, it must be at least 1."),
+        ({"route_size": 0}, "route_size is 0, it must be a positive multiple of 32."),
+        ({"packed": True}, "packed weights are for mma, fma takes them as stored."),
+    ],
+    ids=str,
+)
+def test_values_that_mean_nothing_are_refused(values: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        KernelConfig("grid", "ticket", 1, **values)  # type: ignore[arg-type]
+    assert str(caught.value) == sentence
+
+
 def test_definitions_say_all_that_the_kernels_are_built_with() -> None:
     setting = KernelConfig("pool", "stride", 9, 16, 32, 8, 64)
     assert setting.defines() == {
