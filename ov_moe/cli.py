@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -157,5 +158,14 @@ def _progress() -> Iterator[Any]:
         yield show
 
 
+def run() -> None:
+    """The command ``ov-moe``: ends with one sentence also where its own output cannot be written."""
+    try:
+        with one_sentence("Interrupted."):
+            app()
+    except typer.Exit as ending:
+        sys.exit(ending.exit_code)
+
+
 if __name__ == "__main__":
-    app()
+    run()

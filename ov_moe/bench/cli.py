@@ -68,7 +68,8 @@ def bench(
     console = Console()
     console = console if console.is_terminal else Console(width=_WIDTH, soft_wrap=True)
     if names:
-        _list(console)
+        with one_sentence():
+            _list(console)
         return
     with one_sentence("Interrupted: the files hold what was measured until then."):
         check_writable((json, csv, plot))

@@ -52,9 +52,8 @@ class Plan:
             names = ", ".join(schedule.name for schedule in self.schedules)
             raise InvalidInputError(f"the baseline {self.baseline!r} is not among the schedules {names}: add it.")
         if min(self.tokens) < 1 or (self.room is not None and self.room < max(self.tokens)):
-            raise InvalidInputError(
-                f"tokens {', '.join(map(str, self.tokens))} must be at least 1 and no more than the room, {self.room}."
-            )
+            most = "" if self.room is None else f" and at most the room, {self.room}"
+            raise InvalidInputError(f"tokens {', '.join(map(str, self.tokens))} must each be at least 1{most}.")
 
     def command(self, shape: Shape, precision: str, tokens: int, distribution: str, stage: str, schedule: str) -> str:
         """A command line that measures one row again, next to its baseline."""

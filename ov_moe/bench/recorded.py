@@ -58,7 +58,8 @@ def read_table(path: str) -> dict[str, Counts]:
             else (resources.files("ov_moe.bench") / "data" / SHIPPED).read_text(encoding="utf-8")
         )
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"the recording {path!r} cannot be read: {error}.") from error
+        why = getattr(error, "strerror", None) or error
+        raise InvalidInputError(f"the recording {path!r} cannot be read: {why}.") from error
     lines = [line for line in csv.reader(text.splitlines()) if line and not line[0].lstrip().startswith("#")]
     header = lines[0] if lines else []
     if header[:1] != ["layer"] or header[1:] != [f"expert_{i}" for i in range(len(header) - 1)] or len(lines) < 2:

@@ -23,7 +23,9 @@ from ov_moe.devices.timing import TimingDevice
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.reference import Array
-from ov_moe.spec import Activations
+from ov_moe.spec import Activations, DeviceInfo
+
+_ACTIVATIONS: dict[str, Activations] = {"float16": "f16", "float32": "f32"}
 
 
 def run_plan(
@@ -31,8 +33,10 @@ def run_plan(
 ) -> None:
     """Measure everything; ``on_rows`` gets the rows of each case and stage as soon as they are there.
 
-    A schedule that does not build, fails or gives a wrong result has a row that says so and no time.
+    A schedule that does not build, fails or gives a wrong result has a row that says so and no time. Raises
+    InvalidInputError before the first measurement where any of them cannot be.
     """
+    check_plan(plan, device.info)
     for shape in plan.shapes:
         for precision in plan.precisions:
             for prepared in prepare_cases(plan, device, shape, precision):
@@ -42,6 +46,18 @@ def run_plan(
                     timings = interleave(variants, plan.repeats, plan.seconds)
                     named = dict(zip(contest.runs, timings, strict=True))
                     on_rows(contest.rows(stage, named, named.get(plan.baseline), limits))
+
+
+def check_plan(plan: Plan, device: DeviceInfo) -> None:
+    """Raise InvalidInputError for a precision, distribution or setting that does not go with a shape."""
+    for shape in plan.shapes:
+        for distribution in plan.distributions:
+            draw_ids(distribution, 1, shape.experts, shape.top_k, plan.seed)
+        for precision in plan.precisions:
+            spec = block_spec(shape, precision, max(plan.tokens), plan.group)
+            for schedule in plan.schedules:
+                for tokens in plan.tokens:
+                    configure(schedule, spec, tokens, _ACTIVATIONS[plan.activations], device, plan.settings)
 
 
 @dataclass(frozen=True)
@@ -94,7 +110,7 @@ class Contest:
         case = prepared.case
         for schedule in plan.schedules:
             name = schedule.name
-            activations: Activations = "f16" if plan.activations == "float16" else "f32"
+            activations = _ACTIVATIONS[plan.activations]
             config = configure(schedule, case.spec, case.inputs.tokens, activations, case.device.info, plan.settings)
             self._configs[name] = config
             try:

@@ -118,6 +118,8 @@ def configure(
     )
     kind = settings.get("micro_kernel", "auto")
     refusal = mma_refusal(spec, activations)
+    if kind == "mma" and not refusal and device.vendor != "nvidia" and settings.get("emulation", "0") == "0":
+        refusal = "the device is no NVIDIA GPU: leave it out, or add --set emulation=1, slow, for tests alone"
     if kind == "mma" and refusal:
         raise InvalidInputError(f"--set micro_kernel=mma: {refusal}.")
     if kind == "mma" or (kind == "auto" and device.vendor == "nvidia" and not refusal):

@@ -44,7 +44,7 @@ def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(1) from None
     except OSError as error:
-        _say(f"{error.filename or 'The system'}: {error.strerror or error}.")
+        _say(f"{error.filename or 'Standard output, or another stream'}: {error.strerror or error}.")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

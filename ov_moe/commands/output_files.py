@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ov_moe.errors import OutputError
+
+_MOST_LINKS = 40  # as Linux follows them
+_STDOUT = tuple(map(Path, ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")))
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -26,8 +30,14 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     try:
         for path, content in contents.items():
             data = content.encode() if isinstance(content, str) else content
+            if path.absolute() in _STDOUT:
+                # Opened by name, a file behind it would lose what was printed before.
+                sys.stdout.flush()
+                sys.stdout.buffer.write(data)
+                sys.stdout.flush()
+                continue
             if _is_stream(path):
-                with open(path, "wb") as stream:
+                with open(path, "ab") as stream:
                     stream.write(data)
                 continue
             drafts[path] = _draft(path)
@@ -36,7 +46,7 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         for path, draft in drafts.items():
-            os.replace(draft, path)
+            os.replace(draft, os.path.realpath(path))
     except OSError as error:
         raise OutputError(f"{path} could not be written: {error.strerror or error}.") from None
     finally:
@@ -45,10 +55,18 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
 
 
 def check_writable(paths: Iterable[Path | None]) -> None:
-    """Raise OutputError now, not after a long run, where a file could not be written; None stands for no file."""
+    """Raise OutputError now, not after a long run, where a file could not be written; None stands for no file.
+
+    Two outputs in one place are refused: the second would replace the first.
+    """
+    seen = set[str]()
     for path in paths:
         if path is None:
             continue
+        place = os.path.realpath(path)
+        if place in seen and not _is_stream(path):
+            raise OutputError(f"{path} is the place of two outputs: give each a name of its own.")
+        seen.add(place)
         if path.is_dir():
             raise OutputError(f"{path} is a folder: name a file in it.")
         try:
@@ -59,11 +77,19 @@ def check_writable(paths: Iterable[Path | None]) -> None:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether the path is a terminal, a pipe or a device, such as /dev/stdout, which no file may replace."""
-    return path.exists() and not path.is_file()
+    """Whether the path leads to a terminal, a pipe, a device or a file that is open, which no file may replace."""
+    step = path.absolute()
+    for _ in range(_MOST_LINKS):
+        if step.is_relative_to("/proc") or (step.is_relative_to("/dev") and not step.is_relative_to("/dev/shm")):
+            return True
+        if not step.is_symlink():
+            break
+        step = step.parent / os.readlink(step)
+    return step.exists() and not step.is_file()
 
 
 def _draft(path: Path) -> Path:
+    path = Path(os.path.realpath(path))  # a link stays one
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     # mkstemp's files are for their owner alone; results are ordinary files.
     mask = os.umask(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -169,14 +170,20 @@ class OpenCLDevice:
                 warnings.simplefilter("ignore", self._cl.CompilerWarning)
                 return self._cl.Program(self._context, text).build([f"-cl-std={self._standard}", *options])
         except self._cl.Error as error:
-            raise DeviceError(f"{entry} does not build on {self.name}: {error}") from error
+            raise DeviceError(f"{entry} does not build on {self.name}: {_first_error(str(error))}.") from error
 
     def _new_kernel(self, text: str, entry: str, options: tuple[str, ...] = ()) -> Any:
         program = self._program(text, entry, options)
         try:
             return self._cl.Kernel(program, entry)
         except self._cl.Error as error:
-            raise DeviceError(f"{entry} does not build on {self.name}: {error}") from error
+            raise DeviceError(f"{entry} does not build on {self.name}: {_first_error(str(error))}.") from error
+
+
+def _first_error(log: str) -> str:
+    """The compiler's first complaint; the rest of the log is the cause's."""
+    lines = [line.strip() for line in log.strip().splitlines()]
+    return next((line for line in lines if re.search(r"\berror\b(?!.*CL_|.*FAILURE)", line)), lines[0]).rstrip(".")
 
 
 def _not_empty(array: Tensor) -> Tensor:

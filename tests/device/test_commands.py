@@ -71,6 +71,78 @@ def test_a_plot_in_no_format_is_refused_before_anything_runs(tmp_path: Path) -> 
     assert "x.xyz names no format of pictures: end it with one of" in done.stderr
 
 
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    real, link = tmp_path / "there" / "x.json", tmp_path / "x.json"
+    real.parent.mkdir()
+    link.symlink_to(real)
+    output_files.check_writable([link])
+    output_files.write_whole(link, "content")
+    assert link.is_symlink()
+    assert real.read_text(encoding="utf-8") == "content"
+    assert [each.name for each in real.parent.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/proc/self/fd/1", "link"])
+def test_standard_output_in_a_file_gets_the_table_and_what_is_named_so(name: str, tmp_path: Path) -> None:
+    """A file behind /dev/stdout is open: it is neither replaced nor truncated."""
+    link, file = tmp_path / "link", tmp_path / "printed.txt"
+    link.symlink_to("/dev/stdout")
+    code = (
+        "import sys; from pathlib import Path; from ov_moe.commands import output_files\n"
+        "print('table'); path = Path(sys.argv[1]); output_files.check_writable([path])\n"
+        "output_files.write_whole(path, 'content\\n')"
+    )
+    with file.open("w", encoding="utf-8") as stdout:
+        place = str(link) if name == "link" else name
+        done = subprocess.run([sys.executable, "-c", code, place], stdout=stdout, check=False)
+    assert done.returncode == 0
+    assert sorted(file.read_text(encoding="utf-8").split()) == ["content", "table"]
+    assert link.is_symlink()
+    assert Path("/dev/stdout").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "arguments", [(*KERNELS, "--csv", "{}", "--json", "{}"), (*SHOW, "--heat-map", "{}", "--timeline", "{}")]
+)
+def test_two_outputs_in_one_place_are_refused(arguments: tuple[object, ...], tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to(tmp_path / "x.png")
+    names = iter([tmp_path / "x.png", tmp_path / "link.png"])
+    done = run(*(next(names) if word == "{}" else word for word in arguments))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"ov-moe: {tmp_path}")
+    assert done.stderr.endswith(".png is the place of two outputs: give each a name of its own.\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--shape", "64/32/64/8,64/32/8/2", "--distribution", "uniform,powerful"), "'powerful' needs a number"),
+        (("--precision", "f16,f17"), "f17"),
+        (("--set", "micro_kernel=mma"), "--set micro_kernel=mma: "),
+        (("--set", "tile_m=0"), "tile_m is 0, it must be at least 1."),
+        (("--distribution", "recorded:/nowhere.csv@0"), "'/nowhere.csv' cannot be read: No such file or directory."),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(
+    options: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    done = run(*KERNELS, *options, "--json", tmp_path / "x.json")
+    assert done.exit_code == 1
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_full
+def test_standard_output_that_is_full_is_one_sentence() -> None:
+    for words in (["--version"], ["kernels", "bench", "--list"]):
+        with Path("/dev/full").open("w", encoding="utf-8") as full:
+            command = [sys.executable, "-m", "ov_moe.cli", *words]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr == "ov-moe: Standard output, or another stream: No space left on device.\n"
+
+
 @needs_full
 @pytest.mark.parametrize(
     "arguments",
