@@ -49,6 +49,15 @@ static cl_program actual(cl_program handle)
 
 /* ---- creation ---- */
 
+/* The plugin writes a custom layer's name into a comment; without it equal layers of a model are one program, built once
+   and then loaded. */
+static void drop_layer_name(char *source)
+{
+    char *comment = strstr(source, "// Layer ");
+    if (comment && strstr(comment, " using Custom Layer "))
+        memset(comment, ' ', strcspn(comment, "\n"));
+}
+
 cl_program vgpu_clCreateProgramWithSource(cl_context context, cl_uint count, const char **strings,
                                           const size_t *lengths, cl_int *error)
 {
@@ -63,6 +72,7 @@ cl_program vgpu_clCreateProgramWithSource(cl_context context, cl_uint count, con
     struct program *program = vgpu_allocate(sizeof *program);
     program->from_source = true;
     program->keep_optimised = strstr(whole.data, "ov_moe_") != NULL;
+    drop_layer_name(whole.data);
     vgpu_fix_source(&program->swapped, &fixed, whole.data);
     program->sources = vgpu_hash_bytes(0, fixed.data, fixed.length);
     const char *text = fixed.data;
