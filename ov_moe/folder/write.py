@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ov_moe.errors import InvalidInputError, OvMoeError
+from ov_moe.errors import InvalidInputError, OutputError, OvMoeError
 
 _CHUNK = 8 << 20
 
@@ -50,12 +50,11 @@ def check_output(source: Path, output: Path, force: bool) -> None:
 def whole_folder(output: Path) -> Iterator[Path]:
     """Yields an empty folder beside ``output`` that takes its place at the end, or vanishes on any exception.
 
-    Folders above ``output`` that were missing vanish as well.
+    Folders above ``output`` that were missing vanish as well. Raises OutputError where none can be made.
     """
     made = [parent for parent in output.absolute().parents if not parent.exists()]
     try:
-        output.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}.") as temporary:
+        with _beside(output) as temporary:
             fresh = Path(temporary) / "new"
             fresh.mkdir()
             yield fresh
@@ -65,6 +64,15 @@ def whole_folder(output: Path) -> Iterator[Path]:
             with suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def _beside(output: Path) -> tempfile.TemporaryDirectory[str]:
+    parent = output.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=parent, prefix=f".{output.name}.")
+    except OSError as error:
+        raise OutputError(f"{parent} cannot be written ({error.strerror}): name another place for OUT.") from error
 
 
 def _swap(fresh: Path, output: Path, old: Path) -> None:
