@@ -111,7 +111,9 @@ def layer_types(path: Path) -> frozenset[str] | None:
         try:
             parser.ParseFile(file)
         except expat.ExpatError as error:
-            raise InvalidInputError(f"{path} is broken: {error}.") from None
+            raise InvalidInputError(
+                f"{path} is broken XML ({error}): export it again, or copy both files again."
+            ) from None
     return frozenset(types) if root == ["net"] else None
 
 
