@@ -101,7 +101,7 @@ def layer_types(path: Path) -> frozenset[str] | None:
         if not root:
             root.append(name)
             if name == "net" and attributes.get("version") not in _IR_VERSIONS:
-                raise InvalidInputError(f"{path} is no IR of version {' or '.join(_IR_VERSIONS)}.")
+                raise InvalidInputError(f"{path} is no IR of version {' or '.join(_IR_VERSIONS)}: export it again.")
         elif name == "layer":
             types.add(attributes.get("type", ""))
 
