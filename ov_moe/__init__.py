@@ -61,5 +61,9 @@ def __getattr__(name: str) -> Any:
     return globals()[name]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
 if os.environ.get("OV_MOE_VIRTUAL_GPU", "0") not in ("", "0"):
     importlib.import_module("ov_moe.virtual_gpu").start()

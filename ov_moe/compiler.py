@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import openvino as ov
 
+from ov_moe.arguments import check_type
 from ov_moe.config import Config
 from ov_moe.devices.intel_cpu_runtime import cache_folder
 from ov_moe.devices.target import Target, activations, parse_target
@@ -17,7 +18,9 @@ from ov_moe.kernels.config import ModelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.layer_xml import layers
 from ov_moe.kernels.stages import STAGES, Stage
+from ov_moe.ops.evaluate import evaluation_device
 from ov_moe.ops.registry import register
+from ov_moe.refusal import refused
 from ov_moe.spec import Activations, Balance, Fetch, MicroKernelSwitch, Precision, Switches, Workload
 from ov_moe.transformations.operations import moe_operations
 
@@ -56,13 +59,14 @@ def compile_model(
         The compiled model.
 
     Raises:
-        InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, or an argument
-            or variable is out of range.
-        DeviceError: The device is not served, or this machine lacks it.
+        InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, a property is
+            refused, or an argument or variable is out of range or of another type.
+        DeviceError: The device is not served, this machine lacks it, or OpenVINO cannot compile the model for it.
         OutputError: ov-moe's cache folder cannot be written.
     """
     properties = prepare(core, model, device, config, fetch=fetch, groups=groups, micro_kernel=micro_kernel)
-    return core.compile_model(model, device, properties)
+    with refused(f"OpenVINO cannot compile the model for {device}"):
+        return core.compile_model(model, device, properties)
 
 
 def prepare(
@@ -94,10 +98,15 @@ def prepare(
 
     Raises:
         InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, or an argument
-            or variable is out of range.
+            or variable is out of range or of another type.
         DeviceError: The device is not served, or this machine lacks it.
         OutputError: ov-moe's cache folder cannot be written.
     """
+    check_type("core", core, ov.Core, "an openvino.Core")
+    check_type("model", model, ov.Model, "an openvino.Model, as from core.read_model")
+    check_type("config", config, (Mapping, type(None)), "a mapping of properties, or None")
+    for key in config or {}:
+        check_type(f"The config's key {key!r}", key, str, "a property's name")
     operations = list(moe_operations(model))
     if not operations:
         raise InvalidInputError(
@@ -120,6 +129,8 @@ def prepare(
         properties["CONFIG_FILE"] = str(found.write(cache_folder() / "layers"))
         for node in operations:
             node.set_attribute("build", found.build)
+    else:
+        evaluation_device()  # refuses now what the first inference would
     return properties
 
 

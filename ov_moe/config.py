@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 import platformdirs
 
+from ov_moe.arguments import check_type, check_whole, check_word
 from ov_moe.errors import InvalidInputError
 from ov_moe.spec import Balance, Fetch, MicroKernelSwitch
 
@@ -178,15 +179,19 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        _one_of("balance", self.balance, get_args(Balance))
-        _one_of("fetch", self.fetch, get_args(Fetch))
-        _one_of("micro_kernel", self.micro_kernel, get_args(MicroKernelSwitch))
-        _one_of("evaluate", self.evaluate, get_args(Evaluate))
-        _whole("max_tokens", self.max_tokens, 1, MAX_TOKENS_LIMIT)
-        _whole("few_tokens", self.few_tokens, 1, MAX_TOKENS_LIMIT)
+        check_word("balance", self.balance, get_args(Balance))
+        check_word("fetch", self.fetch, get_args(Fetch))
+        check_word("micro_kernel", self.micro_kernel, get_args(MicroKernelSwitch))
+        check_word("evaluate", self.evaluate, get_args(Evaluate))
+        check_whole("max_tokens", self.max_tokens, 1, MAX_TOKENS_LIMIT)
+        check_whole("few_tokens", self.few_tokens, 1, MAX_TOKENS_LIMIT)
         if self.groups is not None:
-            _whole("groups", self.groups, 1, 2**20)
-        _whole("vgpu_hold_seconds", self.vgpu_hold_seconds, 0, 3600)
+            check_whole("groups", self.groups, 1, 2**20)
+        for switch in ("virtual_gpu", "vgpu_fast_build"):
+            check_type(switch, getattr(self, switch), bool, "True or False")
+        check_type("cache_folder", self.cache_folder, Path, "a pathlib.Path")
+        check_type("vgpu_cache", self.vgpu_cache, (str, type(None)), "a folder's name as text, or None")
+        check_whole("vgpu_hold_seconds", self.vgpu_hold_seconds, 0, 3600)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **arguments: Any) -> Config:
@@ -198,8 +203,13 @@ class Config:
                 that is given is not read.
 
         Raises:
-            InvalidInputError: An argument or a variable holds no value of its option; the sentence names which.
+            InvalidInputError: An argument names no option, or an argument or a variable holds no value of its option;
+                the sentence names which.
         """
+        names = [option.name for option in fields(cls)]
+        for name in arguments:
+            if name not in names:
+                raise InvalidInputError(f"There is no option {name!r}: the options are {', '.join(names)}.")
         found = os.environ if environment is None else environment
         values: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
         cls(**values)
@@ -253,14 +263,3 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return "from the device or folder" if value is None else str(value)
-
-
-def _one_of(name: str, value: object, words: tuple[str, ...]) -> None:
-    if value not in words:
-        listed = ", ".join(map(repr, words[:-1])) + f" or {words[-1]!r}"
-        raise InvalidInputError(f"{name} is {value!r}, it must be {listed}.")
-
-
-def _whole(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidInputError(f"{name} is {value!r}, it must be a whole number from {low} to {high}.")

@@ -7,18 +7,20 @@ the same release as openvino.
 from __future__ import annotations
 
 import importlib
+import logging
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openvino as ov
 
+from ov_moe.arguments import check_type, to_path
 from ov_moe.compiler import prepare
 from ov_moe.errors import DeviceError, InvalidInputError
 from ov_moe.folder.read import read
 from ov_moe.folder.run import optimize_folder
-from ov_moe.folder.save import last_line
 from ov_moe.ops.registry import OPERATIONS, register
+from ov_moe.refusal import refused, said
 from ov_moe.report import Report
 from ov_moe.spec import Balance
 from ov_moe.transformations.operations import moe_operations
@@ -26,7 +28,9 @@ from ov_moe.transformations.operations import moe_operations
 if TYPE_CHECKING:
     from openvino_genai import LLMPipeline
 
+logger = logging.getLogger("ov_moe")
 MODEL = "openvino_model.xml"
+_FOR_TEXT = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
 
 
 def optimize(
@@ -36,15 +40,17 @@ def optimize(
     *,
     max_tokens: int | None = None,
     few_tokens: int | None = None,
+    force: bool = False,
 ) -> Report:
     """Write an optimised copy of a model's folder: what ``ov-moe optimize`` does, as a function.
 
     Args:
         source: A folder with ``openvino_model.xml`` and, beside it, tokenizers and configurations.
-        target: The folder to write, which must not exist; it appears whole or not at all.
+        target: The folder to write, which must not exist without ``force``; it appears whole or not at all.
         balance: As for ``ov_moe.optimize``.
         max_tokens: As for ``ov_moe.optimize``.
         few_tokens: As for ``ov_moe.optimize``.
+        force: Replace ``target`` where it exists and holds an IR.
 
     Returns:
         What was rewritten, and what was left alone with the reason, in all models of the folder.
@@ -54,7 +60,14 @@ def optimize(
             be rewritten, ``target`` exists, or an argument or variable is out of range; nothing was written.
         OvMoeError: Writing failed, as on a full disk; nothing was written.
     """
-    done = optimize_folder(Path(source), Path(target), balance, max_tokens=max_tokens, few_tokens=few_tokens)
+    done = optimize_folder(
+        to_path("source", source),
+        to_path("target", target),
+        balance,
+        max_tokens=max_tokens,
+        few_tokens=few_tokens,
+        force=force,
+    )
     reports = [ir.report for ir in done.irs if ir.report]
     skipped = tuple(region for report in reports for region in report.skipped)
     if not done.rewritten:
@@ -77,7 +90,8 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
 
     Args:
         folder: What ``ov_moe.genai.optimize`` wrote, or ``save_pretrained`` of a model that ``ov_moe.optimum.optimize``
-            rewrote, with openvino_tokenizer.xml and openvino_detokenizer.xml beside it for prompts that are text.
+            rewrote, with openvino_tokenizer.xml and openvino_detokenizer.xml beside it for prompts that are text. Where
+            they are missing, a warning on the logger ``ov_moe`` says how to make them: prompts of token ids need none.
         device: ``GPU``, ``GPU.n``, ``AUTO:GPU``, ``MULTI:GPU`` or ``CPU`` (there the operations run outside the
             plugin, which is for checking).
         **options: For LLMPipeline: ``scheduler_config``, ``draft_model``, ``ATTENTION_BACKEND`` and the device's
@@ -87,14 +101,18 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
         An ``openvino_genai.LLMPipeline``.
 
     Raises:
-        InvalidInputError: There is no model in the folder, it is not optimised, or the options name a CONFIG_FILE.
-        DeviceError: The device is not served, this machine lacks it, or openvino-genai cannot be imported.
+        InvalidInputError: There is no model in the folder, it is not optimised, an option is refused, or the options
+            name a CONFIG_FILE.
+        DeviceError: The device is not served, this machine lacks it, or openvino-genai cannot be imported or make a
+            pipeline.
     """
-    folder = Path(folder)
+    folder = to_path("folder", folder)
     core = ov.Core()
-    extensions = list(options.get("extensions", ()))
+    extensions = options.get("extensions", ())
+    check_type("extensions", extensions, (list, tuple), "a list")
     for extension in extensions:
-        core.add_extension(extension)
+        with refused(f"OpenVINO cannot load the extension {extension}"):
+            core.add_extension(extension)
     register(core)
     if not (folder / MODEL).is_file():
         raise InvalidInputError(f"There is no {MODEL} in {folder}: give the folder of an exported language model.")
@@ -109,7 +127,16 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
         kernels = Path(properties["CONFIG_FILE"]).parent.name
         properties["CACHE_DIR"] = str(Path(properties["CACHE_DIR"]) / f"ov-moe-{kernels}")
     properties["extensions"] = [*OPERATIONS, *extensions]
-    return _library().LLMPipeline(str(folder), device, **properties)
+    with refused(f"openvino-genai cannot make a pipeline of {folder} on {device}"):
+        made = _library().LLMPipeline(str(folder), device, **properties)
+    missing = [name for name in _FOR_TEXT if not (folder / name).is_file()]
+    if missing:
+        logger.warning(
+            "%s has no %s, so that the pipeline takes and gives token ids only: make both with "
+            "`convert_tokenizer MODEL --with-detokenizer -o %s`, MODEL being the folder of the original tokenizer.",
+            *(folder, " and no ".join(missing), folder),
+        )
+    return made
 
 
 def _library() -> Any:
@@ -117,6 +144,6 @@ def _library() -> Any:
         return importlib.import_module("openvino_genai")
     except ImportError as error:
         raise DeviceError(
-            f"openvino-genai cannot be imported ({last_line(error)}): install the release that belongs to openvino "
+            f"openvino-genai cannot be imported ({said(error)}): install the release that belongs to openvino "
             f"{ov.__version__}, as with pip install 'ov-moe[genai]'."
         ) from error

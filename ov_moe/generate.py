@@ -15,6 +15,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from .errors import InvalidInputError
+from .refusal import refused
 
 Tokens: TypeAlias = npt.NDArray[np.int64]
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -101,6 +102,7 @@ class Session:
 
         Raises:
             InvalidInputError: Wrong rank, type, batch or token ids, or no token at all; nothing was appended.
+            DeviceError: The inference failed.
         """
         self._check(input_ids)
         size = input_ids.shape[1]
@@ -111,7 +113,8 @@ class Session:
             "position_ids": np.tile(np.arange(past, total, dtype=np.int64), (self.batch, 1)),
             "beam_idx": np.arange(self.batch, dtype=np.int32),
         }
-        self._request.infer({name: values[name] for name in self._inputs})
+        with refused("OpenVINO cannot run the model"):
+            self._request.infer({name: values[name] for name in self._inputs})
         self._length = total
         return np.array(self._request.get_tensor(self._logits).data, dtype=np.float32)
 

@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import openvino as ov
 
+from ov_moe.arguments import to_path
 from ov_moe.compiler import prepare
 from ov_moe.devices.target import parse_target
-from ov_moe.errors import DeviceError, InvalidInputError
+from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
+from ov_moe.folder.files import list_model
+from ov_moe.folder.read import check_ir
 from ov_moe.ops.registry import register
 from ov_moe.optimizer import optimize as optimize_model
+from ov_moe.refusal import refused, said
 from ov_moe.report import Report
 from ov_moe.spec import Balance
 from ov_moe.transformations.families import find_blocks
@@ -109,11 +113,12 @@ def load(
         The model, of ``model_class``.
 
     Raises:
-        InvalidInputError: There is no OpenVINO model in the folder, it is not optimised, or ``compile_only`` is asked
-            for.
+        InvalidInputError: There is no OpenVINO model in the folder, it is not whole or not optimised, an option is
+            refused, or ``compile_only`` is asked for.
         DeviceError: The device is not served, this machine lacks it, or optimum-intel cannot be imported.
     """
-    if not any(Path(folder).glob("**/*.xml")):
+    folder = to_path("folder", folder)
+    if not any(folder.glob("**/*.xml")):
         raise InvalidInputError(f"There is no OpenVINO model in {folder}: give a folder that save_pretrained wrote.")
     if options.get("compile_only"):
         raise InvalidInputError("compile_only is not served: ov-moe prepares a model before it is compiled.")
@@ -124,9 +129,13 @@ def load(
         raise DeviceError(
             f"optimum-intel cannot be imported ({error}): install it, as with pip install 'ov-moe[optimum]'."
         ) from error
-    parse_target(modeling.core, device.upper())
+    if not (isinstance(chosen, type) and issubclass(chosen, modeling.OVModelHostMixin)):
+        raise InvalidInputError(f"model_class is {chosen!r}, it must be an OVModel class, as OVModelForCausalLM.")
+    parse_target(modeling.core, device.upper() if isinstance(device, str) else device)
+    for path in list_model(folder).irs:
+        check_ir(folder / path)
     register(modeling.core)
-    model = chosen.from_pretrained(folder, device=device, compile=False, **options)
+    model = _from_pretrained(chosen, folder, device=device, compile=False, **options)
     if not any(_optimised(part) for _, part in _parts(model)):
         raise InvalidInputError(
             f"The model in {folder} is not optimised: load it with {chosen.__name__}.from_pretrained, and call "
@@ -136,6 +145,20 @@ def load(
     if compile:
         model.compile()
     return model
+
+
+def _from_pretrained(model_class: type[OVBaseModel], folder: Path, **options: Any) -> Any:
+    """The model; what optimum-intel, transformers or OpenVINO raise for a folder or an option is of any type."""
+    try:
+        return model_class.from_pretrained(folder, **options)
+    except OvMoeError:
+        raise
+    except Exception as error:
+        missing = "" if (folder / "config.json").is_file() else ", there is no config.json in it"
+        raise InvalidInputError(
+            f"optimum-intel cannot load {folder} as {model_class.__name__}{missing} ({said(error)}): give a folder "
+            "with all that save_pretrained writes, and options that from_pretrained takes."
+        ) from error
 
 
 def _parts(host: OVModelHostMixin, seen: set[int] | None = None) -> Iterator[tuple[Any, ov.Model]]:
@@ -180,6 +203,7 @@ def _compile(reference: weakref.ref[Any]) -> None:
         if owner is host and _optimised(part):
             host.ov_config = prepare(core, part, host._device, config)
     try:
-        compile_plainly()
+        with refused(f"OpenVINO cannot compile {type(host).__name__} for {host._device}"):
+            compile_plainly()
     finally:
         host.ov_config = config

@@ -13,8 +13,11 @@ import numpy as np
 import openvino as ov
 from rich.progress import track
 
+from ov_moe.arguments import check_type
+from ov_moe.config import MAX_TOKENS_LIMIT
 from ov_moe.errors import InvalidInputError
 from ov_moe.generate import Session
+from ov_moe.refusal import refused
 
 # A decode step follows each prompt. 64 and 65 stand on either side of the default few_tokens.
 PROMPT_LENGTHS = (1, 64, 65, 256)
@@ -31,7 +34,7 @@ def warmup(
 
     Args:
         compiled: A language model with input_ids, logits and a state, or any model where ``inputs`` is given.
-        prompt_lengths: Tokens of each prompt.
+        prompt_lengths: Tokens of each prompt, from 1 to 65536.
         inputs: Inputs by name for one inference each, instead of prompts.
         progress: Whether to show the bar.
 
@@ -39,19 +42,38 @@ def warmup(
         Number of inferences.
 
     Raises:
-        InvalidInputError: The model is no language model and ``inputs`` is missing, or a length is below 1.
+        InvalidInputError: The model is no language model and ``inputs`` is missing, or an argument is of another type
+            or out of range.
+        DeviceError: An inference failed.
     """
+    check_type("compiled", compiled, ov.CompiledModel, "an openvino.CompiledModel, as from ov_moe.compile_model")
     if inputs is not None:
+        batches = _listed("inputs", inputs)
+        for values in batches:
+            check_type("An entry of inputs", values, Mapping, "a mapping of inputs by name")
         request = compiled.create_infer_request()
-        batches = list(inputs)
         for values in track(batches, "Warming up", disable=not progress):
-            request.infer(dict(values))
+            with refused("OpenVINO cannot run the model"):
+                request.infer(dict(values))
         return len(batches)
-    if any(length < 1 for length in prompt_lengths):
-        raise InvalidInputError(f"prompt_lengths are {list(prompt_lengths)}, each must be at least 1.")
+    lengths = _listed("prompt_lengths", prompt_lengths)
+    if not all(_is_length(length) for length in lengths):
+        raise InvalidInputError(
+            f"prompt_lengths are {lengths}, each must be a whole number from 1 to {MAX_TOKENS_LIMIT}."
+        )
     session = Session(compiled)
-    for length in track(list(prompt_lengths), "Warming up", disable=not progress):
+    for length in track(lengths, "Warming up", disable=not progress):
         session.reset()
         session.step(np.zeros((1, length), np.int64))
         session.step(np.zeros((1, 1), np.int64))
-    return 2 * len(prompt_lengths)
+    return 2 * len(lengths)
+
+
+def _listed(name: str, values: Any) -> list[Any]:
+    check_type(name, values, Iterable, "a list")
+    return list(values)
+
+
+def _is_length(value: object) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and 1 <= int(value) <= MAX_TOKENS_LIMIT  # type: ignore[call-overload]

@@ -9,6 +9,7 @@ import numpy as np
 import openvino as ov
 from rich.console import Console
 
+from ov_moe.commands.model_files import find_model
 from ov_moe.compiler import compile_model
 from ov_moe.demo import MODEL, PROMPT
 from ov_moe.demo.measure import Row, make_reference, measure
@@ -16,7 +17,9 @@ from ov_moe.demo.place import Place
 from ov_moe.demo.table import times, to_table
 from ov_moe.devices.target import parse_target
 from ov_moe.errors import InvalidInputError, OvMoeError
+from ov_moe.folder.read import read, read_original
 from ov_moe.optimizer import optimize
+from ov_moe.refusal import refused
 from ov_moe.spec import Balance
 
 # Largest deviation of a logit from the reference, over the reference's largest logit: f32 against f32.
@@ -49,10 +52,10 @@ def run_demo(place: Place, tokens: int, model: Path | None, console: Console) ->
     """
     core = ov.Core()
     target = parse_target(core, place.device)
-    path = find_ir(MODEL if model is None else model)
+    path = find_model(MODEL if model is None else model)
     prompt = np.array([PROMPT], np.int64)
 
-    report = optimize(read(core, path), few_tokens=FEW_TOKENS)
+    report = optimize(read_original(core, path), few_tokens=FEW_TOKENS)
     console.print(f"Model: {path}", highlight=False, soft_wrap=True)
     console.print(report.table())
     if not report.rewritten:
@@ -61,17 +64,18 @@ def run_demo(place: Place, tokens: int, model: Path | None, console: Console) ->
     console.print(device, highlight=False, soft_wrap=True)
 
     blocks = len(report.rewritten)
-    reference = make_reference(core.compile_model(read(core, path), "CPU", _EXACT), prompt, tokens)
 
-    def unfused() -> ov.CompiledModel:
-        return core.compile_model(read(core, path), place.device, _EXACT)
+    def unfused(device: str) -> ov.CompiledModel:
+        with refused(f"OpenVINO cannot compile the unfused model for {device}"):
+            return core.compile_model(read(core, path), device, _EXACT)
 
     def rewritten(balance: Balance) -> ov.CompiledModel:
         network = read(core, path)
         optimize(network, balance, few_tokens=FEW_TOKENS)
         return compile_model(core, network, place.device, _EXACT)
 
-    rows = [measure("unfused", 0, unfused, reference, counted=place.virtual)]
+    reference = make_reference(unfused("CPU"), prompt, tokens)
+    rows = [measure("unfused", 0, partial(unfused, place.device), reference, counted=place.virtual)]
     for balance in _BALANCES:
         build = partial(rewritten, balance)
         rows.append(measure(f"balance {balance}", blocks, build, reference, counted=place.virtual))
@@ -80,23 +84,6 @@ def run_demo(place: Place, tokens: int, model: Path | None, console: Console) ->
     console.print(times(target, place), highlight=False, soft_wrap=True)
     console.print(_identity(rows[1], rows[2]), highlight=False, soft_wrap=True)
     check(rows)
-
-
-def find_ir(model: Path) -> Path:
-    """The IR's .xml; raises InvalidInputError where there is none."""
-    path = model / "openvino_model.xml" if model.is_dir() else model
-    if not path.is_file():
-        raise InvalidInputError(f"There is no model at {path}: give an IR's .xml or a folder with openvino_model.xml.")
-    return path
-
-
-def read(core: ov.Core, path: Path) -> ov.Model:
-    """Read an IR; raises InvalidInputError where OpenVINO cannot."""
-    try:
-        return core.read_model(path)
-    except RuntimeError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise InvalidInputError(f"OpenVINO cannot read {path}: {last}") from error
 
 
 def check(rows: list[Row]) -> None:

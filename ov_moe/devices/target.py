@@ -55,9 +55,10 @@ def parse_target(core: ov.Core, device: str) -> Target:
     Raises:
         DeviceError: The string is not served, or the machine has no such device.
     """
-    wrapped = _WRAPPED.fullmatch(device)
+    # Who calls may give anything, None for one.
+    wrapped = _WRAPPED.fullmatch(str(device))
     name = wrapped.group(1) if wrapped else device
-    if name != "CPU" and not _GPU.fullmatch(name):
+    if not isinstance(device, str) or (name != "CPU" and not _GPU.fullmatch(name)):
         raise DeviceError(
             f"Device {device!r} is not served: use 'GPU', 'GPU.n', 'AUTO:GPU', 'MULTI:GPU' or 'CPU' "
             "(HETERO and plain AUTO would run MoE blocks on the CPU without saying so)."

@@ -90,8 +90,8 @@ def model(path: str, device: str) -> dict[str, Any]:
     import openvino as ov
 
     from ov_moe.compiler import kernel_config
-    from ov_moe.demo.run import read
     from ov_moe.devices.target import activations, parse_target
+    from ov_moe.folder.read import read
     from ov_moe.ops import register
     from ov_moe.optimizer import optimize
     from ov_moe.transformations.operations import moe_operations
@@ -139,8 +139,8 @@ def probe(device: str, cache: str) -> dict[str, Any]:
     import openvino as ov
 
     from ov_moe.compiler import compile_model
-    from ov_moe.demo.run import read
     from ov_moe.devices.target import parse_target
+    from ov_moe.folder.read import read
     from ov_moe.generate import Session, greedy
     from ov_moe.latency.machine import builds, device_bytes
     from ov_moe.optimizer import optimize

@@ -23,7 +23,7 @@ def check_model(facts: dict[str, Any], total_memory: int, gpu: bool = True) -> l
         gpu: Whether the device is a GPU.
     """
     if "error" in facts:
-        return [Finding("failed", "model", facts["error"])]
+        return [Finding("failed", "model", facts["error"], "correct that, or leave MODEL out to see the other checks")]
     found = [_blocks(facts)]
     found += [
         Finding(

@@ -101,7 +101,7 @@ def layer_types(path: Path) -> frozenset[str] | None:
         if not root:
             root.append(name)
             if name == "net" and attributes.get("version") not in _IR_VERSIONS:
-                raise InvalidInputError(f"{path} is no IR of version {' or '.join(_IR_VERSIONS)}.")
+                raise InvalidInputError(f"{path} is no IR of version {' or '.join(_IR_VERSIONS)}: export it again.")
         elif name == "layer":
             types.add(attributes.get("type", ""))
 
@@ -111,7 +111,9 @@ def layer_types(path: Path) -> frozenset[str] | None:
         try:
             parser.ParseFile(file)
         except expat.ExpatError as error:
-            raise InvalidInputError(f"{path} is broken: {error}.") from None
+            raise InvalidInputError(
+                f"{path} is broken XML ({error}): export it again, or copy both files again."
+            ) from None
     return frozenset(types) if root == ["net"] else None
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError, OvMoeError
 from ov_moe.folder.files import size_of
+from ov_moe.refusal import said
 from ov_moe.spec import Balance
 
 _POLL_S = 0.1
@@ -80,13 +81,7 @@ def main(source: str, target: str, balance: Balance, max_tokens: str, few_tokens
     except OvMoeError as error:
         sys.exit(str(error))
     except (OSError, RuntimeError, MemoryError) as error:
-        sys.exit(f"{source} could not be rewritten: {last_line(error)}")
-
-
-def last_line(error: Exception) -> str:
-    """What OpenVINO says at the end of its messages of several lines; the error's type where it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+        sys.exit(f"{source} could not be rewritten: {said(error)}.")
 
 
 def _rewrite(source: Path, target: Path, balance: Balance, max_tokens: int, few_tokens: int) -> None:
@@ -102,8 +97,6 @@ def _rewrite(source: Path, target: Path, balance: Balance, max_tokens: int, few_
         ov.save_model(model, target, compress_to_fp16=False)
         operations, again = len(model.get_ops()), len(read(core, target).get_ops())
     except (InvalidInputError, RuntimeError, OSError) as error:
-        raise OvMoeError(
-            f"Writing {target.name} failed, perhaps because the disk is full: {last_line(error)}"
-        ) from error
+        raise OvMoeError(f"Writing {target.name} failed, perhaps because the disk is full: {said(error)}.") from error
     if again != operations or not report.rewritten:
         raise OvMoeError(f"Writing {target.name} failed: what was read back is another model.")

@@ -39,7 +39,9 @@ def check_output(source: Path, output: Path, force: bool) -> None:
     if not os.path.lexists(output):
         return
     if not force:
-        raise InvalidInputError(f"{output} exists already: name another folder, or replace it with --force.")
+        raise InvalidInputError(
+            f"{output} exists already: name another folder, or replace it with --force (in Python force=True)."
+        )
     if output.is_symlink() or not output.is_dir():
         raise InvalidInputError(f"{output} is no folder, so --force does not replace it.")
     if any(output.iterdir()) and not any(output.glob("**/*.xml")):

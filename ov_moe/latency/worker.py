@@ -17,9 +17,9 @@ import numpy as np
 import openvino as ov
 
 from ov_moe.compiler import compile_model
-from ov_moe.demo.run import read
-from ov_moe.devices.target import Target, parse_target
+from ov_moe.devices.target import parse_target
 from ov_moe.errors import InvalidInputError, OvMoeError
+from ov_moe.folder.read import read_original
 from ov_moe.generate import Logits, Session
 from ov_moe.latency import machine
 from ov_moe.latency.generation import generate
@@ -27,9 +27,8 @@ from ov_moe.latency.job import Iteration, Job, Turn
 from ov_moe.latency.profile import ProfiledSession
 from ov_moe.latency.prompts import Ids, Prompt, random_ids
 from ov_moe.latency.tokenizer import load_tokenizer
-from ov_moe.ops import register
 from ov_moe.optimizer import optimize
-from ov_moe.transformations.operations import moe_operations
+from ov_moe.refusal import refused
 
 
 def run(job: Job, folder: Path) -> Turn:
@@ -37,12 +36,7 @@ def run(job: Job, folder: Path) -> Turn:
     core = ov.Core()
     target = parse_target(core, job.device)
     start = perf_counter()
-    register(core)
-    model = read(core, Path(job.model))
-    if any(True for _ in moe_operations(model)):
-        raise InvalidInputError(
-            f"{job.model} holds ov-moe's operations already: give the original model, from which the variants are made."
-        )
+    model = read_original(core, Path(job.model))
     prompts, tokenization_ms = _prompts(job, _vocabulary(model))
     names, skipped = list[str](), list[str]()
     if job.balance is not None:
@@ -53,7 +47,7 @@ def run(job: Job, folder: Path) -> Turn:
             reason = f" ({skipped[0]})" if skipped else ""
             raise InvalidInputError(f"{job.model} holds no MoE block that ov-moe can rewrite{reason}.")
     loaded = perf_counter()
-    compiled = _compile(core, model, job, target)
+    compiled = _compile(core, model, job)
     del model
     compiled_s = perf_counter() - loaded
     builds = {f"{kind}_compile": count for kind, count in machine.builds().items()}
@@ -105,17 +99,12 @@ def run(job: Job, folder: Path) -> Turn:
     )
 
 
-def _compile(core: ov.Core, model: ov.Model, job: Job, target: Target) -> ov.CompiledModel:
+def _compile(core: ov.Core, model: ov.Model, job: Job) -> ov.CompiledModel:
     properties: dict[str, object] = {**job.properties, **({"PERF_COUNT": True} if job.profile else {})}
-    try:
-        if job.balance is None:
-            return core.compile_model(model, job.device, properties)
+    if job.balance is not None:
         return compile_model(core, model, job.device, properties, fetch=job.fetch, groups=job.groups)
-    except RuntimeError as error:
-        if isinstance(error, OvMoeError):
-            raise
-        last = (str(error).strip().splitlines() or ["no reason given"])[-1]
-        raise OvMoeError(f"OpenVINO cannot compile {job.variant!r} for {target.name}: {last}") from error
+    with refused(f"OpenVINO cannot compile the unfused model for {job.device}"):
+        return core.compile_model(model, job.device, properties)
 
 
 def _vocabulary(model: ov.Model) -> int:

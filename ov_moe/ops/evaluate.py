@@ -40,7 +40,7 @@ def evaluation_device() -> OpenCLDevice | None:
         return _with_halves(default_device())
     except DeviceError as error:
         if wish == "opencl":
-            raise
+            raise DeviceError(f"{EVALUATE_VARIABLE} is 'opencl', and there is no such device: {error}") from error
         logger.warning("MoE blocks on the CPU are computed in NumPy: %s", error)
         return None
 

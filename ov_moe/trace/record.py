@@ -12,9 +12,9 @@ import openvino as ov
 import ov_moe
 from ov_moe.compiler import compile_model
 from ov_moe.config import Config
-from ov_moe.demo.run import read
 from ov_moe.devices.target import parse_target
 from ov_moe.errors import InvalidInputError
+from ov_moe.folder.read import read
 from ov_moe.latency.prompts import Ids, Prompt, random_ids
 from ov_moe.latency.tokenizer import load_tokenizer
 from ov_moe.ops import register

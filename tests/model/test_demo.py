@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ov_moe import __version__
-from ov_moe.demo import place
+from ov_moe.demo import MODEL, place
 from ov_moe.demo.measure import Row
 from ov_moe.demo.run import check
 from ov_moe.errors import OvMoeError
@@ -22,8 +22,8 @@ COMMAND = Path(sys.executable).with_name("ov-moe")
 INHERITED = ("OCL_ICD_VENDORS", "OV_MOE_VGPU_RUNTIME", "OV_MOE_VIRTUAL_GPU")
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in INHERITED} | variables
     return subprocess.run(
         [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
@@ -85,13 +85,36 @@ def test_demo_refuses_in_one_sentence(arguments: tuple[str, ...], says: str) -> 
 
 
 def test_demo_refuses_what_is_no_model(tmp_path: Path) -> None:
+    """Before OpenVINO's readers of other formats see it, which write lines of their own."""
     path = tmp_path / "model.xml"
-    path.write_text("<net>", encoding="utf-8")
+    path.write_text("garbage", encoding="utf-8")
+    done = run("demo", "--device", "CPU", "--model", str(path))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"{path.with_suffix('.bin')} is missing" in done.stderr
+    path.with_suffix(".bin").touch()
     done = run("demo", "--device", "CPU", "--model", str(path))
     assert done.returncode == 1
-    # OpenVINO's other readers write a line of their own before.
-    assert done.stderr.splitlines()[-1].startswith(f"ov-moe: OpenVINO cannot read {path}: ")
-    assert "Traceback" not in done.stderr
+    assert done.stderr == (
+        f"ov-moe: {path} is broken XML (syntax error: line 1, column 0): export it again, or copy both files again.\n"
+    )
+
+
+def test_demo_refuses_an_optimised_model(tmp_path: Path) -> None:
+    assert run("optimize", str(MODEL), str(tmp_path / "fused")).returncode == 0
+    done = run("demo", "--device", "CPU", "--model", str(tmp_path / "fused"))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "holds ov-moe's operations already: give the original model" in done.stderr
+
+
+def test_opencl_by_wish_is_missed_before_anything_is_compiled_for_it(tmp_path: Path) -> None:
+    """Without OpenCL on the machine: demo and the worker of bench say so, not the first inference."""
+    nothing = {"OCL_ICD_VENDORS": str(tmp_path), "OV_MOE_EVALUATE": "opencl"}
+    for command in (("demo", "--device", "CPU"), ("bench", str(MODEL), "-d", "CPU", "--variants", "on")):
+        done = run(*command, **nothing)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stdout + done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("ov-moe: OV_MOE_EVALUATE is 'opencl', and there is no such device: No OpenCL platform")
 
 
 @pytest.mark.parametrize("real", [["GPU.0", "GPU.1"], []])

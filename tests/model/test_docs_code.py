@@ -28,13 +28,17 @@ def python_of(page: str) -> str:
 
 # What a page takes for granted, and what must then hold.
 VARIABLES = {"docs/configuration.md": {"OV_MOE_BALANCE": "on", "OV_MOE_GROUPS": "384"}}
-BEFORE = {"docs/trace.md": f"import numpy as np\n{python_of('README.md')}\nids = np.arange(20)[None] % 97\n"}
+BEFORE = {
+    "docs/quick_starts.md": f"{python_of('README.md')}\n",
+    "docs/trace.md": f"import numpy as np\n{python_of('README.md')}\nids = np.arange(20)[None] % 97\n",
+}
 AFTER = {
     "README.md": "assert len(compiled.outputs) == 1\n",
     "docs/trace.md": (
         "counts = session.counts(len(taps.layers), taps.experts)\n"
         "assert counts.shape == (2, 64) and (counts.sum(1) == 20 * 8).all(), counts\n"
     ),
+    "docs/quick_starts.md": "assert ran == 4\n",
     "docs/configuration.md": "found = Config.from_environment()\nassert (found.balance, found.groups) == ('on', 384)\n",
 }
 

@@ -252,6 +252,12 @@ def test_the_model_cache_is_tried_in_a_second_process(second: dict[str, Any], le
     assert named(check_probe(PROBE, {**PROBE, **second}, False), "model cache").level == level
 
 
+def test_a_model_that_cannot_be_read_says_what_to_do() -> None:
+    (found,) = check_model({"error": "OpenVINO cannot read it."}, 0)
+    assert (found.level, found.found) == ("failed", "OpenVINO cannot read it.")
+    assert found.advice == "correct that, or leave MODEL out to see the other checks"
+
+
 def test_wrong_tokens_and_errors_of_the_probe_are_failures() -> None:
     assert named(check_probe({**PROBE, "expected": [1, 9]}, PROBE, False), "kernels").level == "failed"
     assert check_probe({"error": "no device"}, None, False) == [

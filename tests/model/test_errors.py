@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import openvino as ov
@@ -75,6 +76,59 @@ def test_devices_that_are_not_served(core, optimised, device):
         ov_moe.DeviceError, f"Device {device!r} is not served: use 'GPU', 'GPU.n', 'AUTO:GPU', 'MULTI:GPU' or 'CPU'"
     ):
         ov_moe.compile_model(core, optimised, device)
+
+
+@pytest.mark.parametrize("device", [None, 5])
+def test_a_device_is_text(core, optimised, device):
+    with says(ov_moe.DeviceError, f"Device {device!r} is not served: use 'GPU'"):
+        ov_moe.compile_model(core, optimised, device)
+
+
+@pytest.mark.parametrize("model", ["x.xml", Path("x.xml"), None], ids=str)
+def test_compile_model_takes_a_model(core, model):
+    with says(ov_moe.InvalidInputError, f"model is of type {type(model).__name__}, it must be an openvino.Model"):
+        ov_moe.compile_model(core, model)
+
+
+def test_compile_model_takes_a_core(optimised):
+    with says(ov_moe.InvalidInputError, "core is of type NoneType, it must be an openvino.Core."):
+        ov_moe.compile_model(None, optimised)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ("x", "config is of type str, it must be a mapping of properties, or None."),
+        ({1: 2}, "The config's key 1 is of type int, it must be a property's name."),
+    ],
+)
+def test_a_config_maps_names(core, optimised, config, sentence):
+    with says(ov_moe.InvalidInputError, sentence):
+        ov_moe.compile_model(core, optimised, "GPU", config)
+
+
+@pytest.mark.parametrize(
+    ("device", "config", "parts"),
+    [
+        (
+            "GPU",
+            {"INFERENCE_PRECISION_HINT": "bf16"},
+            ("Invalid value: bf16", "Supported values: { f16, f32, dynamic }"),
+        ),
+        ("GPU", {"FOO": 1}, ("Option not found: FOO",)),
+        ("CPU", {"FOO": 1}, ("Unsupported property FOO by CPU plugin",)),
+        ("CPU", {"INFERENCE_PRECISION_HINT": "foo"}, ("Wrong value foo", "Supported values: bf16, f16, f32")),
+    ],
+)
+def test_a_property_that_openvino_refuses(core, optimised, device, config, parts):
+    with says(ov_moe.InvalidInputError, f"OpenVINO cannot compile the model for {device}: ") as caught:
+        ov_moe.compile_model(core, optimised, device, config)
+    sentence = str(caught.value)
+    assert all(part in sentence for part in parts), sentence
+    assert sentence.endswith("; correct that, or leave it out.")
+    assert "\n" not in sentence
+    assert "Exception from" not in sentence
+    assert "Exception from" in str(caught.value.__cause__)
 
 
 def test_a_gpu_that_is_not_there(core, optimised):

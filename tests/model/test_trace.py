@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +113,37 @@ def test_nothing_to_run_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["record", str(MODEL), "-d", "CPU", "-o", str(tmp_path / "x.csv")])
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
     assert "There is nothing to run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--property", "FOO=1"], "OpenVINO cannot compile the model for CPU: NotFound: Unsupported property FOO"),
+        (["--property", "INFERENCE_PRECISION_HINT=foo"], "Wrong value foo for property key INFERENCE_PRECISION_HINT"),
+    ],
+)
+def test_a_property_that_openvino_refuses(words: list[str], says: str, tmp_path: Path) -> None:
+    output = tmp_path / "x.csv"
+    done = CliRunner().invoke(
+        app, ["record", str(MODEL), "-d", "CPU", "--prompt-tokens", "7", "-o", str(output), *words]
+    )
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert says in done.stderr
+    assert not output.exists()
+
+
+def test_what_is_no_ir_reaches_no_other_reader(tmp_path: Path) -> None:
+    """In a process of its own: those readers write to the process's stderr, past Python's."""
+    path = tmp_path / "model.xml"
+    path.write_text("garbage", encoding="utf-8")
+    path.with_suffix(".bin").touch()
+    words = ["trace", "record", str(path), "-d", "CPU", "--prompt-tokens", "7", "-o", str(tmp_path / "x.csv")]
+    command = [sys.executable, "-m", "ov_moe.cli", *words]
+    # Without what this process set for its own virtual GPU.
+    inherited = ("OCL_ICD_VENDORS", "OV_MOE_VGPU_RUNTIME", "OV_MOE_VIRTUAL_GPU")
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"ov-moe: {path} is broken XML (syntax error: line 1, column 0): export it again, or copy both files again.\n"
+    )

@@ -32,11 +32,36 @@ def test_without_a_bar_it_is_silent(compiled, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_length_below_one_is_refused(compiled):
+@pytest.mark.parametrize("lengths", [[3, 0], [10**9], [1.5], ["a"], [True]])
+def test_what_is_no_length_is_refused(compiled, lengths):
+    sentence = f"prompt_lengths are {lengths}, each must be a whole number from 1 to 65536."
+    with pytest.raises(ov_moe.InvalidInputError, match=re.escape(sentence)):
+        ov_moe.warmup(compiled, lengths)
+
+
+def test_a_length_of_numpy_is_one(compiled):
+    assert ov_moe.warmup(compiled, np.array([1, 2]), progress=False) == 4
+
+
+@pytest.mark.parametrize("lengths", [5, None])
+def test_lengths_are_a_list(compiled, lengths):
+    with pytest.raises(ov_moe.InvalidInputError, match=r"^prompt_lengths is of type \w+, it must be a list\.$"):
+        ov_moe.warmup(compiled, lengths)
+
+
+@pytest.mark.parametrize("model", [None, "x", ov.Model([], [])], ids=["None", "str", "Model"])
+def test_only_a_compiled_model_is_warmed_up(model):
     with pytest.raises(
-        ov_moe.InvalidInputError, match=re.escape("prompt_lengths are [3, 0], each must be at least 1.")
+        ov_moe.InvalidInputError, match=r"^compiled is of type .*, it must be an openvino.CompiledModel"
     ):
-        ov_moe.warmup(compiled, (3, 0))
+        ov_moe.warmup(model)
+
+
+def test_inputs_that_do_not_fit_are_refused(compiled):
+    with pytest.raises(ov_moe.InvalidInputError, match=r"^An entry of inputs is of type int, it must be a mapping"):
+        ov_moe.warmup(compiled, inputs=[5], progress=False)
+    with pytest.raises(ov_moe.OvMoeError, match=r"^OpenVINO cannot run the model: [^\n]+$"):
+        ov_moe.warmup(compiled, inputs=[{"no such input": np.ones(3)}], progress=False)
 
 
 def test_a_model_that_is_no_language_model_needs_inputs():

@@ -59,11 +59,14 @@ BROKEN = {
     "no such folder": (shutil.rmtree, "There is no model at"),
     "no IR in it": (lambda m: (m / IR).unlink(), "holds no OpenVINO IR"),
     "another XML": (lambda m: (m / IR).write_text("<html/>"), "holds no OpenVINO IR"),
-    "an empty XML": (lambda m: (m / IR).write_text(""), "is broken: no element found"),
-    "half an XML": (lambda m: cut(m / IR), "is broken: "),
+    "an empty XML": (lambda m: (m / IR).write_text(""), "is broken XML (no element found"),
+    "half an XML": (lambda m: cut(m / IR), "is broken XML ("),
     "an old IR": (lambda m: (m / IR).write_text('<net version="6"/>'), "is no IR of version 10 or 11"),
     "no weights": (lambda m: (m / BIN).unlink(), "are missing: there is no openvino_model.bin"),
-    "half of the weights": (lambda m: cut(m / BIN), "Incorrect weights in bin file!"),
+    "half of the weights": (
+        lambda m: cut(m / BIN),
+        "(Incorrect weights in bin file): export it again, or copy both files again.",
+    ),
     "an unknown operation": (
         lambda m: (m / IR).write_text((m / IR).read_text().replace('type="MatMul"', 'type="Mutmal"', 1)),
         "doesn't contain the operation with type: Mutmal",

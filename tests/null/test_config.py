@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,26 @@ def test_a_wrong_value_is_refused_in_one_sentence(variable: str, value: str, sen
     with pytest.raises(InvalidInputError, match=re.escape(sentence)) as caught:
         Config.from_environment({variable: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"virtual_gpu": "maybe"}, "virtual_gpu is of type str, it must be True or False."),
+        ({"vgpu_fast_build": 1}, "vgpu_fast_build is of type int, it must be True or False."),
+        ({"cache_folder": 5}, "cache_folder is of type int, it must be a pathlib.Path."),
+        ({"vgpu_cache": 5}, "vgpu_cache is of type int, it must be a folder's name as text, or None."),
+    ],
+)
+def test_every_instance_is_valid(options: dict[str, Any], sentence: str) -> None:
+    for make in (Config, Config.from_environment):
+        with pytest.raises(InvalidInputError, match=f"^{re.escape(sentence)}$"):
+            make(**options)
+
+
+def test_an_unknown_option_is_refused_with_the_names_of_all() -> None:
+    with pytest.raises(InvalidInputError, match=r"^There is no option 'foo': the options are balance, max_tokens, "):
+        Config.from_environment(foo=1)
 
 
 def test_misspelt_variables_are_found() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -50,9 +51,9 @@ def test_a_folder_without_a_model(tmp_path):
 
 
 def test_a_folder_that_openvino_cannot_read(tmp_path):
-    (tmp_path / "openvino_model.xml").write_text("<net>", encoding="utf-8")
+    (tmp_path / "openvino_model.xml").write_text("<net version='11'>", encoding="utf-8")
     (tmp_path / "openvino_model.bin").touch()
-    with says(ov_moe.InvalidInputError, f"OpenVINO cannot read {tmp_path / 'openvino_model.xml'}: "):
+    with says(ov_moe.InvalidInputError, f"{tmp_path / 'openvino_model.xml'} is broken XML (no element found"):
         ov_moe.genai.pipeline(tmp_path)
 
 
@@ -84,9 +85,17 @@ def test_a_target_that_holds_something(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
-@pytest.mark.parametrize("device", ["AUTO", "HETERO:GPU,CPU", "NPU"])
+def test_a_target_is_replaced_where_that_is_asked(fused, tmp_path):
+    ov_moe.genai.optimize(DEMO, tmp_path / "new", max_tokens=8)
+    with says(ov_moe.InvalidInputError, "or replace it with --force (in Python force=True)."):
+        ov_moe.genai.optimize(DEMO, tmp_path / "new", max_tokens=16)
+    ov_moe.genai.optimize(DEMO, tmp_path / "new", max_tokens=16, force=True)
+    assert (tmp_path / "new" / "openvino_model.xml").read_bytes() != (fused / "openvino_model.xml").read_bytes()
+
+
+@pytest.mark.parametrize("device", ["AUTO", "HETERO:GPU,CPU", "NPU", None, 5])
 def test_a_device_that_is_not_served(fused, device):
-    with says(ov_moe.DeviceError, f"Device {device!r} is not served: use 'GPU', 'GPU.n', 'AUTO:GPU' or 'CPU'"):
+    with says(ov_moe.DeviceError, f"Device {device!r} is not served: use 'GPU', 'GPU.n', 'AUTO:GPU', 'MULTI:GPU' or"):
         ov_moe.genai.pipeline(fused, device)
 
 
@@ -125,3 +134,102 @@ def test_what_is_no_ovmodel(model):
 def test_a_folder_without_any_model(tmp_path):
     with says(ov_moe.InvalidInputError, f"There is no OpenVINO model in {tmp_path}: give a folder that"):
         ov_moe.optimum.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("source", lambda fused: ov_moe.genai.optimize(None, fused)),
+        ("target", lambda fused: ov_moe.genai.optimize(DEMO, None)),
+        ("folder", lambda fused: ov_moe.genai.pipeline(None)),
+        ("folder", lambda fused: ov_moe.optimum.load(None)),
+        ("folder", lambda fused: ov_moe.optimum.load(5)),
+    ],
+)
+def test_what_is_no_path(fused, name, call):
+    with pytest.raises(ov_moe.InvalidInputError, match=rf"^{name} is of type (NoneType|int), it must be a path\.$"):
+        call(fused)
+
+
+# What breaks an optimised folder, and the sentence of both helpers.
+BROKEN = {
+    "a garbage .xml": (lambda folder: (folder / "openvino_model.xml").write_text("garbage"), "is broken XML (syntax"),
+    "half an .xml": (lambda folder: _cut(folder / "openvino_model.xml"), "is broken XML ("),
+    "no .bin": (lambda folder: (folder / "openvino_model.bin").unlink(), "there is no openvino_model.bin beside it"),
+    "half a .bin": (lambda folder: _cut(folder / "openvino_model.bin"), "(Incorrect weights in bin file): "),
+}
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.fixture
+def copied(fused, tmp_path) -> Path:
+    return Path(shutil.copytree(fused, tmp_path / "copy"))
+
+
+def _one_sentence(kind: type[Exception], call, *parts: str) -> None:
+    with pytest.raises(kind) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_genai_on_a_broken_folder(copied, fault):
+    spoil, sentence = BROKEN[fault]
+    spoil(copied)
+    _one_sentence(ov_moe.InvalidInputError, lambda: ov_moe.genai.pipeline(copied, "CPU"), sentence, "again")
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_optimum_on_a_broken_folder(copied, fault):
+    pytest.importorskip("optimum.intel", reason="optimum-intel is not installed: make pipelines")
+    spoil, sentence = BROKEN[fault]
+    spoil(copied)
+    _one_sentence(ov_moe.InvalidInputError, lambda: ov_moe.optimum.load(copied, "CPU"), str(copied), sentence)
+
+
+def test_optimum_without_a_configuration(copied):
+    pytest.importorskip("optimum.intel", reason="optimum-intel is not installed: make pipelines")
+    (copied / "config.json").unlink()
+    sentence = f"optimum-intel cannot load {copied} as OVModelForCausalLM, there is no config.json in it ("
+    _one_sentence(ov_moe.InvalidInputError, lambda: ov_moe.optimum.load(copied, "CPU"), sentence)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "sentence"),
+    [
+        (ov_moe.DeviceError, {"device": None}, "Device None is not served: "),
+        (ov_moe.InvalidInputError, {"model_class": str}, "model_class is <class 'str'>, it must be an OVModel class"),
+        (ov_moe.InvalidInputError, {"ov_config": "x"}, "('str' object is not a mapping)"),
+        (ov_moe.InvalidInputError, {"ov_config": {"FOO": 1}}, "OpenVINO cannot compile OVModelForCausalLM for CPU: "),
+    ],
+)
+def test_optimum_with_an_option_that_is_none(fused, kind, options, sentence):
+    pytest.importorskip("optimum.intel", reason="optimum-intel is not installed: make pipelines")
+    _one_sentence(kind, lambda: ov_moe.optimum.load(fused, **{"device": "CPU", **options}), sentence)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"FOO": "x"}, "Unsupported property FOO by CPU plugin; correct that, or leave it out."),
+        ({"ATTENTION_BACKEND": "XX"}, "Attention backend must be either 'PA' or 'SDPA', got 'XX'; correct that"),
+        ({"extensions": None}, "extensions is of type NoneType, it must be a list."),
+        ({"extensions": ["/nowhere.so"]}, "OpenVINO cannot load the extension /nowhere.so: "),
+    ],
+)
+def test_genai_with_an_option_that_is_none(fused, options, sentence):
+    pytest.importorskip("openvino_genai", reason="openvino-genai is not installed: make pipelines")
+    _one_sentence(ov_moe.OvMoeError, lambda: ov_moe.genai.pipeline(fused, "CPU", **options), sentence)
+
+
+def test_a_pipeline_without_a_tokenizer_says_how_to_make_one(copied, caplog):
+    """Prompts of token ids need none, so that it is a warning; a folder with both files gives none."""
+    pytest.importorskip("openvino_genai", reason="openvino-genai is not installed: make pipelines")
+    ov_moe.genai.pipeline(copied, "CPU")
+    (message,) = caplog.messages
+    assert message.startswith(f"{copied} has no openvino_tokenizer.xml and no openvino_detokenizer.xml, so that the")
+    assert f"`convert_tokenizer MODEL --with-detokenizer -o {copied}`" in message

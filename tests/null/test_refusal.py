@@ -1,0 +1,53 @@
+"""What is left of OpenVINO's messages, and the errors that they become."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import ov_moe
+from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
+from ov_moe.refusal import refused, said
+
+POSITIONS = "Exception from src/core.cpp:117:\nCheck 'a != b' failed at src/x.hpp:9:\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "left"),
+    [
+        (f"{POSITIONS}Option not found: FOO\n\n\n", "Option not found: FOO"),
+        (f"{POSITIONS}Invalid value: a.\nSupported values: b!\n", "Invalid value: a; Supported values: b"),
+        ("one\n" + "log\n" * 300 + "two\nthree", "one; log; two; three"),
+        ("Exception from src/core.cpp:117:\n", "Exception from src/core.cpp:117"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_positions_go_and_what_is_wrong_stays(message: str, left: str) -> None:
+    assert said(RuntimeError(message)) == left
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "sentence"),
+    [
+        (f"{POSITIONS}Option not found: FOO", InvalidInputError, "It fails: Option not found: FOO; correct that, or"),
+        (f"{POSITIONS}out of memory", DeviceError, "It fails: out of memory; ov-moe doctor looks at the device"),
+        ("no kernel for _reorder_weights", DeviceError, "which OV_MOE_VGPU_HOLD_SECONDS=10 avoids on the virtual GPU."),
+    ],
+)
+def test_a_refusal_is_one_sentence_with_its_cause(message: str, kind: type[OvMoeError], sentence: str) -> None:
+    with pytest.raises(kind, match=re.escape(sentence)) as caught, refused("It fails"):
+        raise RuntimeError(message)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value.__cause__) == message
+
+
+@pytest.mark.parametrize("error", [DeviceError("ours"), InvalidInputError("ours"), KeyError("a fault")])
+def test_other_errors_pass(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, refused("It fails"):
+        raise error
+    assert caught.value is error
+
+
+def test_the_package_shows_what_it_offers() -> None:
+    assert {*ov_moe.__all__, "virtual_gpu", "__version__"} <= set(dir(ov_moe))
