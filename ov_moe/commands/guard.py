@@ -10,7 +10,9 @@ from contextlib import contextmanager
 import typer
 
 from ov_moe.errors import OvMoeError
+from ov_moe.refusal import said
 
+_OF_OPENVINO = "Exception from "  # a source position stands behind it
 NOTHING_WRITTEN = "Interrupted: nothing was written."
 
 
@@ -43,6 +45,12 @@ def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
         # Whoever read the output has left; what Python still wants to flush goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(1) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except RuntimeError as error:
+        if _OF_OPENVINO not in str(error):
+            raise
+        _say(f"OpenVINO says: {said(error)}.")
     except OSError as error:
         _say(f"{error.filename or 'Standard output, or another stream'}: {error.strerror or error}.")
     finally:

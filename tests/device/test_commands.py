@@ -183,3 +183,14 @@ def test_a_run_that_nohup_started_goes_on() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, b"on\n")
+
+
+def test_what_openvino_raises_is_one_sentence() -> None:
+    code = (
+        "import openvino as ov; from ov_moe.commands.guard import one_sentence\n"
+        "with one_sentence():\n    ov.Core().read_model('/nowhere.xml')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ov-moe: OpenVINO says: ")
+    assert "/nowhere.xml" in done.stderr.splitlines()[0]
