@@ -22,6 +22,8 @@ PACKAGE = ROOT / "ov_moe"
 # compiler, demo, ...) wires the layers together and is above all of them; nobody imports the command line.
 LAYERS = (
     {"errors", "formats", "spec"},
+    {"arguments", "refusal"},
+    {"config"},
     {"kernels"},
     {"devices"},
     {"reference", "virtual_gpu"},
@@ -41,6 +43,10 @@ WITHOUT_OPENVINO = (
     "errors",
     "formats",
     "spec",
+    "arguments",
+    "refusal",
+    "config",
+    "commands",
     "cli",
     "demo/place",
 )
