@@ -141,7 +141,11 @@ def select_device(wish: str = "auto") -> TimingDevice:
 
         intel_cpu_runtime.use()
     if wish == "auto":
-        return _served(TimingDevice())
+        try:
+            first = TimingDevice()
+        except DeviceError as error:
+            raise DeviceError(f"{str(error).rstrip('.')}, or take --device cpu (pip's intel-opencl-rt).") from error
+        return _served(first)
     try:
         import pyopencl
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -196,6 +197,15 @@ def test_cpu_is_intels_runtime_whoever_made_the_processor() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Intel")
+
+
+def test_without_a_device_auto_names_the_other_way() -> None:
+    command = [sys.executable, "-m", "ov_moe.bench", "--tokens", "1"]
+    environment = {**os.environ, "OCL_ICD_VENDORS": "/nowhere"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ov-moe: No OpenCL platform was found")
+    assert done.stderr.endswith(", or take --device cpu (pip's intel-opencl-rt).\n")
 
 
 @pytest.mark.parametrize(("capability", "served"), [((9, 0), True), ((8, 0), True), ((7, 5), False)])
