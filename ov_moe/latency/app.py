@@ -20,7 +20,7 @@ from ov_moe.config import Config
 from ov_moe.demo.place import choose
 from ov_moe.errors import InvalidInputError, OvMoeError
 from ov_moe.latency import verdict
-from ov_moe.latency.job import Job, Variant
+from ov_moe.latency.job import FIRST, OTHER, Job, Variant
 from ov_moe.latency.output import Measurement, to_csv, to_json
 from ov_moe.latency.plot import to_png
 from ov_moe.latency.prompts import parse_prompts
@@ -137,7 +137,7 @@ def _show(measurement: Measurement, rounds: int, profile: bool) -> None:
     console = console if console.is_terminal else Console(width=_WIDTH)
     console.print(summary_table(measurement.summaries, measurement.job, rounds))
     for turn in measurement.profiles if profile else ():
-        for phase in ("first token", "other token"):
+        for phase in (FIRST, OTHER):
             console.print(profile_table(turn, phase))
     for sentence in measurement.verdict:
         console.print(sentence, highlight=False, soft_wrap=True)

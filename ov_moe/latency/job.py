@@ -13,6 +13,9 @@ from ov_moe.spec import Balance, Fetch
 Variant = Literal["unfused", "off", "on", "auto"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
+# The phases of a profile.
+FIRST, OTHER = "first token", "other token"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -121,6 +124,7 @@ class Turn:
         rss_compiled: Peak resident host memory when the model was compiled, bytes.
         logits: File with the last prompt position's logits of each prompt.
         profile: Rows of the profile, in a profiling turn.
+        wall_ms: Mean duration of a step of each phase of the profile, milliseconds.
         proof: Rewritten blocks whose operations ran, by the profile, at the first and at another token.
         facts: The device, its driver and all versions.
     """
@@ -136,6 +140,7 @@ class Turn:
     logits: str
     profile: list[dict[str, Any]] = field(default_factory=list)
     proof: dict[str, int] = field(default_factory=dict)
+    wall_ms: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod

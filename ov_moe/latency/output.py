@@ -108,14 +108,15 @@ def to_json(measurement: Measurement) -> str:
         "summary": [asdict(summary) for summary in measurement.summaries],
         "turns": [_turn(turn) for turn in measurement.turns],
         "profiles": [
-            {"variant": turn.variant, "proof": turn.proof, "rows": turn.profile} for turn in measurement.profiles
+            {"variant": turn.variant, "proof": turn.proof, "wall_ms": turn.wall_ms, "rows": turn.profile}
+            for turn in measurement.profiles
         ],
     }
     return json.dumps(_plain(content), indent=1) + "\n"
 
 
 def _turn(turn: Turn) -> dict[str, Any]:
-    left_out = ("logits", "profile", "proof", "facts")
+    left_out = ("logits", "profile", "proof", "wall_ms", "facts")
     return {name: value for name, value in asdict(turn).items() if name not in left_out}
 
 

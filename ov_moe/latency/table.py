@@ -56,8 +56,15 @@ def profile_table(turn: Turn, phase: str) -> Table:
     """Where the device's time goes, by the plugin's own profile."""
     rows = [row for row in turn.profile if row["phase"] == phase]
     total = sum(row["device_ms"] for row in rows)
-    title = f"{turn.variant}, {phase}: {total:.2f} ms on the device in {sum(row['count'] for row in rows)} operations"
-    table = Table(title=title, title_justify="left")
+    title = (
+        f"{turn.variant}, {phase}: {total:.2f} ms on the device of {turn.wall_ms[phase]:.2f} ms in all, "
+        f"{sum(row['count'] for row in rows)} operations"
+    )
+    caption = (
+        "means over some inferences; host ms of kernel CPU: how long it ran on the host (a loop with all that it waits "
+        "for, its own kernels are not shown); of the others: how long they were in the queue"
+    )
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("operation")
     table.add_column("kernel", overflow="fold")
     for column in ("count", "device ms", "share", "host ms"):

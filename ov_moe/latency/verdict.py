@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ov_moe.latency.job import Job, Turn
+from ov_moe.latency.job import FIRST, OTHER, Job, Turn
 from ov_moe.latency.summary import Summary
 
 # What the plugins call their own operations for a whole block, or for all its experts.
@@ -31,12 +31,12 @@ def whose_times(facts: dict[str, Any]) -> str:
 
 def path_of(turn: Turn) -> tuple[str, bool]:
     """What a profiling turn shows about the path taken, and whether it is the one that was asked for."""
-    first, other = turn.proof["first token"], turn.proof["other token"]
+    first, other = turn.proof[FIRST], turn.proof[OTHER]
     if turn.blocks:
         ran = min(first, other) == turn.blocks
         kernels = ""
-        if "first token, launches" in turn.proof:
-            launches, groups = (turn.proof[f"first token, {what}"] for what in ("launches", "work-groups"))
+        if f"{FIRST}, launches" in turn.proof:
+            launches, groups = (turn.proof[f"{FIRST}, {what}"] for what in ("launches", "work-groups"))
             ran = ran and launches > 0
             kernels = f"; {launches} launches of {groups} work-groups for the first"
         return (

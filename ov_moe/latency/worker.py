@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,12 +23,27 @@ from ov_moe.folder.read import read_original
 from ov_moe.generate import Logits, Session
 from ov_moe.latency import machine
 from ov_moe.latency.generation import generate
-from ov_moe.latency.job import Iteration, Job, Turn
+from ov_moe.latency.job import FIRST, OTHER, Iteration, Job, Turn
 from ov_moe.latency.profile import ProfiledSession
 from ov_moe.latency.prompts import Ids, Prompt, random_ids
 from ov_moe.latency.tokenizer import load_tokenizer
 from ov_moe.optimizer import optimize
 from ov_moe.refusal import refused
+
+# Generations of a profile after one that does not count: in a single inference an average could stay where it was.
+_PROFILED = 3
+# Further tokens of each. Two prompts with at most one token between them, both run in a loop, made the GPU plugin
+# (2026.4.1, virtual GPU) ask for the profile of a kernel that had not ended.
+_PROFILED_TOKENS = 3
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a profiling turn finds; see ``Turn``."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    proof: dict[str, int] = field(default_factory=dict)
+    wall_ms: dict[str, float] = field(default_factory=dict)
 
 
 def run(job: Job, folder: Path) -> Turn:
@@ -54,9 +69,9 @@ def run(job: Job, folder: Path) -> Turn:
     rss_compiled = machine.peak_rss()
     session = (ProfiledSession if job.profile else Session)(compiled, job.batch)
     iterations, logits = list[Iteration](), dict[int, Logits]()
-    profile, proof = list[dict[str, object]](), dict[str, int]()
+    profile = Profile()
     if isinstance(session, ProfiledSession):
-        profile, proof = _profile(session, prompts[0], names, job.few_tokens)
+        profile = _profile(session, prompts[0], names, job.few_tokens)
     else:
         for number in range(1 - job.warm_up, job.iterations + 1):
             for index, prompt in enumerate(prompts):
@@ -93,8 +108,9 @@ def run(job: Job, folder: Path) -> Turn:
         iterations=iterations,
         rss_compiled=rss_compiled,
         logits=str(file),
-        profile=profile,
-        proof=proof,
+        profile=profile.rows,
+        proof=profile.proof,
+        wall_ms=profile.wall_ms,
         facts=machine.facts(core, target),
     )
 
@@ -142,25 +158,25 @@ def _fitting(ids: Ids, prompt: Prompt, vocabulary: int) -> Ids:
     return ids
 
 
-def _profile(
-    session: ProfiledSession, prompt: Ids, names: list[str], few_tokens: int
-) -> tuple[list[dict[str, object]], dict[str, int]]:
-    """The profile of a prompt and a further token, and how many rewritten blocks ran in each.
-
-    Twice, and the second time counts: the first may build and allocate.
-    """
-    rows, proof = list[dict[str, object]](), dict[str, int]()
-    for _ in range(2):
+def _profile(session: ProfiledSession, prompt: Ids, names: list[str], few_tokens: int) -> Profile:
+    """The profile of a prompt and of further tokens, and how many rewritten blocks ran in each."""
+    found = Profile()
+    for number in range(1 + _PROFILED):
         session.reset()
-        rows, ids = list[dict[str, object]](), prompt
-        for phase in ("first token", "other token"):
+        ids = prompt
+        for phase in (FIRST, *[OTHER] * _PROFILED_TOKENS):
             machine.reset_launches()
-            logits = session.step(ids)
-            proof |= {f"{phase}, {name}": count for name, count in machine.launches().items()}
-            proof[phase] = session.blocks_run(names, loop=ids.size > few_tokens)
-            rows += session.profile(phase)
+            logits = session.profiled_step(ids, phase)
             ids = logits[:, -1:, :].argmax(axis=-1)
-    return rows, proof
+            found.proof.update({f"{phase}, {name}": value for name, value in machine.launches().items()})
+        if not number:  # it may have built and allocated
+            session.end_warm_up()
+    session.take_apart()
+    for phase, tokens in ((FIRST, prompt.size), (OTHER, session.batch)):
+        found.proof[phase] = session.blocks_run(names, phase, loop=tokens > few_tokens)
+        found.wall_ms[phase] = session.wall_ms(phase)
+        found.rows.extend(session.profile(phase))
+    return found
 
 
 def main(folder: Path) -> None:

@@ -61,6 +61,9 @@ def test_off_and_on_on_a_gpu(tmp_path: Path) -> None:
         ours = [row for row in profile["rows"] if row["ours"] and row["phase"] == "other token"]
         assert {row["kernel"].partition("__")[0] for row in ours} >= {"ov_moe_gate_up", "ov_moe_down"}
         assert all(row["device_ms"] > 0 for row in ours)
+        # Kernels may overlap a little; the plugin's averages over all inferences are several times a token's time.
+        for phase, wall in profile["wall_ms"].items():
+            assert 0 < sum(row["device_ms"] for row in profile["rows"] if row["phase"] == phase) < 1.3 * wall
     if content["facts"]["virtual_gpu"]:
         assert "The times are the CPU's and say nothing about any GPU" in done.stdout
         groups = [proof["first token, work-groups"] for proof in proofs]
