@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -12,7 +13,7 @@ from typing import Annotated, cast, get_args
 import typer
 from rich.console import Console
 
-from ov_moe.commands.figures import check_matplotlib
+from ov_moe.commands.figures import figure_format
 from ov_moe.commands.guard import one_sentence
 from ov_moe.commands.model_files import find_model
 from ov_moe.commands.output_files import check_writable, write_together
@@ -22,7 +23,7 @@ from ov_moe.errors import InvalidInputError, OvMoeError
 from ov_moe.latency import verdict
 from ov_moe.latency.job import FIRST, OTHER, Job, Variant
 from ov_moe.latency.output import Measurement, to_csv, to_json
-from ov_moe.latency.plot import to_png
+from ov_moe.latency.plot import draw
 from ov_moe.latency.prompts import parse_prompts
 from ov_moe.latency.properties import parse_properties
 from ov_moe.latency.summary import summarize
@@ -67,11 +68,13 @@ def command(
     max_error: Annotated[float | None, typer.Option(help="Fail where logits deviate by more of the largest.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", "-r", help="Write one row an iteration.")] = None,
     json: Annotated[Path | None, typer.Option("--json", "-rj", help="Write everything.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write a PNG; needs matplotlib.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw every step (.png, .svg, .pdf); needs matplotlib.")] = None,
 ) -> None:
     """Time a model unfused, with balance off and with balance on, each in a process of its own."""
     with one_sentence():
         config = Config.from_environment(max_tokens=max_tokens)
+        if max_error is not None and not max_error >= 0:
+            raise InvalidInputError(f"max_error is {max_error:g}, it must be at least 0.")
         names = parse_variants(variants)
         job = Job(
             model=str(find_model(model)),
@@ -90,27 +93,31 @@ def command(
             groups=config.groups,
         )
         check_writable((csv, json, plot))
-        if plot is not None:
-            check_matplotlib()
+        picture = "" if plot is None else figure_format(plot)
         place = choose(device)
         job = replace(job, device=place.device)
-        measurement, failed = measure(job, names, rounds, place.virtual, proof or profile, max_error)
+        config = replace(config, virtual_gpu=config.virtual_gpu or place.virtual)
+        measurement, failed = measure(job, config, names, rounds, proof or profile, max_error)
         _show(measurement, rounds, profile)
-        outputs = ((csv, to_csv), (json, to_json), (plot, to_png))
-        write_together({path: content(measurement) for path, content in outputs if path is not None})
+        outputs: dict[Path | None, Callable[[], str | bytes]] = {
+            csv: lambda: to_csv(measurement),
+            json: lambda: to_json(measurement),
+            plot: lambda: draw(measurement, picture),
+        }
+        write_together({path: content() for path, content in outputs.items() if path is not None})
         if failed:
             raise OvMoeError(failed)
 
 
 def measure(
-    job: Job, names: list[Variant], rounds: int, virtual: bool, profiled: bool, max_error: float | None = None
+    job: Job, config: Config, names: list[Variant], rounds: int, profiled: bool, max_error: float | None = None
 ) -> tuple[Measurement, str | None]:
     """Run all turns; returns what they found, and why it is no measurement (None where it is one)."""
     jobs = [replace(job, variant=cast(Variant, name)) for name in abba(names, rounds)]
     jobs += [replace(job, variant=name, profile=True) for name in names] if profiled else []
     progress = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="ov-moe-bench-") as folder:
-        turns = run_turns(jobs, Path(folder), virtual, progress.print)
+        turns = run_turns(jobs, Path(folder), config.virtual_gpu, progress.print)
         timed, profiles = turns[: len(names) * rounds], turns[len(names) * rounds :]
         summaries = summarize(timed, job.batch)
     proven = [verdict.path_of(turn) for turn in profiles]
@@ -118,7 +125,7 @@ def measure(
     said.append(verdict.whose_times(timed[0].facts))
     said += sorted({f"Left alone: {reason}" for turn in timed for reason in turn.skipped})
     command_line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    found = Measurement(job, timed, profiles, summaries, said, command_line)
+    found = Measurement(job, config, timed, profiles, summaries, said, command_line)
     return found, verdict.failure(summaries, proven, max_error)
 
 

@@ -27,6 +27,7 @@ class Measurement:
 
     Attributes:
         job: What all turns share; its ``variant`` is the first one.
+        config: The options in force.
         turns: In the order in which they ran.
         profiles: The profiling turns.
         summaries: One for each variant and prompt.
@@ -35,6 +36,7 @@ class Measurement:
     """
 
     job: Job
+    config: Config
     turns: Sequence[Turn]
     profiles: Sequence[Turn]
     summaries: Sequence[Summary]
@@ -101,7 +103,7 @@ def to_json(measurement: Measurement) -> str:
         "schema_version": SCHEMA_VERSION,
         "command": measurement.command,
         "facts": measurement.facts,
-        "config": {option.name: option.value for option in Config.from_environment().options()},
+        "config": {option.name: option.value for option in measurement.config.options()},
         "job": asdict(measurement.job),
         "order": [turn.variant for turn in measurement.turns],
         "verdict": list(measurement.verdict),

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from ov_moe.latency.output import Measurement
 
 
-def to_png(measurement: Measurement) -> bytes:
-    """A PNG with one panel for first tokens and one for the others."""
+def draw(measurement: Measurement, kind: str) -> bytes:
+    """A picture in one of matplotlib's formats, with one panel for first tokens and one for the others."""
     from matplotlib.figure import Figure
 
     labels, firsts, others = list[str](), list[list[float]](), list[list[float]]()
@@ -37,7 +37,7 @@ def to_png(measurement: Measurement) -> bytes:
     warning = " (a CPU's times)" if facts["virtual_gpu"] or facts["device"] == "CPU" else ""
     figure.suptitle(f"{measurement.job.folder.name} on {facts['device_name']}{warning}", fontsize=10)
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=120)
+    figure.savefig(out, format=kind, dpi=120)
     return out.getvalue()
 
 

@@ -53,7 +53,8 @@ def parse_prompts(counts: str | None, texts: list[str], file: Path | None) -> tu
     Raises:
         InvalidInputError: A number is none, a text is empty, or the file cannot be used.
     """
-    prompts = [Prompt(tokens=_count(word)) for word in (counts or "").split(",") if word.strip()]
+    words = [] if counts is None else [word for word in counts.split(",") if word.strip()] or [counts]
+    prompts = [Prompt(tokens=_count(word)) for word in words]
     prompts += [Prompt(text=text) for text in (*texts, *_lines(file))]
     if any(prompt.text is not None and not prompt.text.strip() for prompt in prompts):
         raise InvalidInputError("A prompt's text is empty: give at least one word.")

@@ -53,7 +53,7 @@ def path_of(turn: Turn) -> tuple[str, bool]:
 def short_prompts(summaries: Sequence[Summary], job: Job) -> list[str]:
     """A sentence where a prompt is so short that the switch changes nothing."""
     short = sorted({each.input_size for each in summaries if each.input_size * job.batch <= job.few_tokens})
-    if not short or not any(each.variant in ("off", "on") for each in summaries):
+    if not short or all(each.variant == "unfused" for each in summaries):
         return []
     return [
         f"Prompts of {', '.join(map(str, short))} tokens, batch {job.batch}: up to {job.few_tokens} tokens at a time "

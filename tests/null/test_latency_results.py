@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ov_moe.config import Config
 from ov_moe.latency import turns, verdict
 from ov_moe.latency.job import Iteration, Job, Turn
 from ov_moe.latency.output import Measurement, to_csv, to_json
@@ -121,15 +122,22 @@ def test_it_is_said_whose_times_these_are(facts: dict[str, Any], says: str) -> N
     assert says in verdict.whose_times({**FACTS, **facts})
 
 
-def test_prompts_so_short_that_the_switch_does_nothing_are_named(tmp_path: Path) -> None:
-    short = summarize([turn(tmp_path, "off", [1.0])], 2)
+@pytest.mark.parametrize("variant", ["off", "on", "auto"])
+def test_prompts_so_short_that_the_switch_does_nothing_are_named(variant: str, tmp_path: Path) -> None:
+    short = summarize([turn(tmp_path, "unfused", [1.0]), turn(tmp_path, variant, [1.0])], 2)
     assert "Prompts of 5 tokens, batch 2: up to 64 tokens" in verdict.short_prompts(short, JOB)[0]
     assert verdict.short_prompts(short, replace(JOB, few_tokens=9)) == []
+    assert verdict.short_prompts(short[:1], JOB) == []
 
 
-def test_files_have_llm_benchs_columns_and_everything_is_in_the_json(tmp_path: Path) -> None:
+def test_files_have_llm_benchs_columns_and_everything_is_in_the_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OV_MOE_MAX_TOKENS", "99")  # which an argument came before
     both = [turn(tmp_path, "off", [10.0, 20.0]), turn(tmp_path, "on", [30.0])]
-    found = Measurement(JOB, both, [], summarize(both, 2), ["said"], "ov-moe bench model")
+    found = Measurement(
+        JOB, Config(max_tokens=77, virtual_gpu=True), both, [], summarize(both, 2), ["said"], "ov-moe bench model"
+    )
     rows = list(csv.DictReader(to_csv(found).splitlines()))
     assert [row["iteration"] for row in rows] == ["0", "1", "2", "0", "1"]
     one = rows[1]
@@ -144,14 +152,14 @@ def test_files_have_llm_benchs_columns_and_everything_is_in_the_json(tmp_path: P
     assert content["schema_version"] == 1
     assert content["order"] == ["off", "on"]
     assert content["facts"]["driver"] == "1.2"
-    assert content["config"]["max_tokens"]
+    assert (content["config"]["max_tokens"], content["config"]["virtual_gpu"]) == ("77", "on")
     assert content["summary"][0]["first"]["percentiles"]["50"] == 15.0
 
 
 def test_one_new_token_leaves_no_other(tmp_path: Path) -> None:
     alone = turn(tmp_path, "off", [])
     alone.iterations.append(replace(iteration(1, 5.0, []), output_size=1))
-    found = Measurement(replace(JOB, new_tokens=1), [alone], [], summarize([alone], 1), [], "")
+    found = Measurement(replace(JOB, new_tokens=1), Config(), [alone], [], summarize([alone], 1), [], "")
     assert list(csv.DictReader(to_csv(found).splitlines()))[1]["2nd_avg_latency(ms)"] == "NA"
     assert json.loads(to_json(found))["summary"][0]["decode_rate"] is None
 
