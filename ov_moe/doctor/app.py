@@ -19,7 +19,15 @@ from ov_moe.commands.model_files import find_model
 from ov_moe.commands.output_files import check_writable, write_whole
 from ov_moe.config import Config
 from ov_moe.doctor.ask import ask
-from ov_moe.doctor.checks import CPU, check_config, check_device_string, check_devices, check_gpu, check_opencl
+from ov_moe.doctor.checks import (
+    CPU,
+    check_config,
+    check_cpu_runtime,
+    check_device_string,
+    check_devices,
+    check_gpu,
+    check_opencl,
+)
 from ov_moe.doctor.finding import Finding
 from ov_moe.doctor.model_checks import check_model, check_probe
 from ov_moe.errors import OvMoeError
@@ -70,7 +78,7 @@ def examine(config: Config, device: str, model: Path | None, probe: bool) -> tup
         probe: Whether to compile and run the small model.
     """
     refused = check_device_string(device)
-    facts: dict[str, Any] = {"opencl": ask("opencl"), "openvino": ask("openvino")}
+    facts: dict[str, Any] = {what: ask(what) for what in ("opencl", "cpu_runtime", "openvino")}
     devices: dict[str, Any] = facts["openvino"].get("devices", {})
     virtual = device == "auto" and not any(name.startswith("GPU") for name in devices)
     if virtual:
@@ -78,6 +86,7 @@ def examine(config: Config, device: str, model: Path | None, probe: bool) -> tup
         devices = facts["openvino"].get("devices", {})
     stands_in = virtual or config.virtual_gpu
     findings = [*check_config(config, os.environ), *check_opencl(facts["opencl"])]
+    findings += check_cpu_runtime(facts["cpu_runtime"])
     findings += [*check_devices(facts["openvino"], stands_in), refused]
     name = _plain(device, devices)
     if refused.level == "failed" or "error" in facts["openvino"]:

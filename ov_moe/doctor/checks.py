@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ov_moe.config import Config, unknown_variables
 from ov_moe.devices.xmx import XMX, xmx_subgroup
-from ov_moe.doctor.finding import Finding, Level
+from ov_moe.doctor.finding import Finding
 from ov_moe.kernels.choose import OVER_PROVISION
 
 _GIB = 2**30
+
+_SERVED = re.compile(r"auto|CPU|((AUTO|MULTI):)?GPU(\.\d+)?")
 
 CPU = Finding(
     "note", "CPU", "ov-moe's operations run outside the plugin here", "use it to check results, not for speed"
@@ -36,15 +39,26 @@ def check_opencl(facts: dict[str, Any]) -> list[Finding]:
         return [Finding("failed", name, facts["error"], "reinstall the OpenCL driver; clinfo shows which one breaks")]
     if not facts["platforms"]:
         advice = "install the GPU's OpenCL driver (Debian, Ubuntu: intel-opencl-icd) and join the group render"
-        return [Finding("warning", name, f"no platform ({facts.get('reason', 'empty list')})", advice)]
-    found = []
-    for platform in facts["platforms"]:
-        devices = "; ".join(
-            f"{each['name']}, driver {each['driver']}, {each['compute_units']} compute units"
-            for each in platform["devices"]
-        )
-        found.append(Finding("ok", name, f"{platform['name']} ({platform['version']}): {devices or 'no device'}"))
-    return found
+        what = f"the system's drivers show no platform ({facts.get('reason', 'empty list')})"
+        return [Finding("warning", name, what, advice)]
+    return [Finding("ok", name, _platform(platform)) for platform in facts["platforms"]]
+
+
+def check_cpu_runtime(facts: dict[str, Any]) -> list[Finding]:
+    """Intel's OpenCL runtime for CPUs, on which the virtual GPU stands."""
+    name = "OpenCL from pip"
+    if "error" in facts or not facts["platforms"]:
+        reason = facts.get("error") or facts.get("reason", "it shows no platform")
+        return [Finding("note", name, f"no virtual GPU here: {reason}")]
+    return [Finding("ok", name, f"{_platform(each)}; for the virtual GPU") for each in facts["platforms"]]
+
+
+def _platform(platform: dict[str, Any]) -> str:
+    devices = "; ".join(
+        f"{each['name']}, driver {each['driver']}, {each['compute_units']} compute units"
+        for each in platform["devices"]
+    )
+    return f"{platform['name']} ({platform['version']}): {devices or 'no device'}"
 
 
 def check_devices(facts: dict[str, Any], virtual: bool) -> list[Finding]:
@@ -112,14 +126,12 @@ def _router(name: str, facts: dict[str, Any]) -> Finding:
 
 
 def check_device_string(device: str) -> Finding:
-    """AUTO and HETERO: what ov-moe does with them."""
-    if device in ("auto", "CPU") or device.removeprefix("AUTO:").removeprefix("MULTI:").startswith("GPU"):
+    """What ov-moe does with AUTO and HETERO, or that it does not serve this device."""
+    advice = "use auto, GPU, GPU.n, AUTO:GPU, MULTI:GPU or CPU"
+    if _SERVED.fullmatch(device):
         text = "HETERO and plain AUTO are refused: they would run the blocks on the CPU without saying so"
-        level: Level = "ok"
-        return Finding(level, "AUTO, HETERO", text)
-    return Finding(
-        "failed",
-        "AUTO, HETERO",
-        f"{device!r} is refused: it would run the blocks on the CPU without saying so",
-        "use GPU, GPU.n, AUTO:GPU, MULTI:GPU or CPU",
-    )
+        return Finding("ok", "AUTO, HETERO", text)
+    if device.partition(":")[0] in ("AUTO", "BATCH", "HETERO", "MULTI"):
+        text = f"{device!r} is refused: it may run the blocks on the CPU without saying so"
+        return Finding("failed", "AUTO, HETERO", text, advice)
+    return Finding("failed", "device", f"{device!r} is no device that ov-moe serves", advice)

@@ -57,6 +57,14 @@ def opencl() -> dict[str, Any]:
     }
 
 
+def cpu_runtime() -> dict[str, Any]:
+    """The same of Intel's runtime for CPUs as pip installs it, which no system driver lists."""
+    from ov_moe.devices import intel_cpu_runtime
+
+    intel_cpu_runtime.use()
+    return opencl()
+
+
 def openvino() -> dict[str, Any]:
     """Every device of OpenVINO with the properties that matter here, as text or numbers."""
     import openvino as ov
@@ -174,7 +182,7 @@ def probe(device: str, cache: str) -> dict[str, Any]:
 
 def main(what: str, *arguments: str) -> None:
     """Call the function and print its answer."""
-    looks = {"opencl": opencl, "openvino": openvino, "model": model, "probe": probe}
+    looks = {"opencl": opencl, "cpu_runtime": cpu_runtime, "openvino": openvino, "model": model, "probe": probe}
     try:
         answer(looks[what](*arguments))  # type: ignore[operator]
     except OvMoeError as error:

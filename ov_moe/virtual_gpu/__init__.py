@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 
+from ov_moe.config import Config
 from ov_moe.devices import intel_cpu_runtime
 from ov_moe.errors import DeviceError
 from ov_moe.virtual_gpu import build, counters
@@ -46,7 +47,10 @@ def _start() -> None:
     intel_cpu_runtime.write_icd_file(library.with_name("virtual_gpu.icd"), library)
     os.environ["OV_MOE_VGPU_RUNTIME"] = str(runtime.runtime)
     os.environ["OCL_ICD_VENDORS"] = str(library.parent)
-    programs = os.environ.setdefault("OV_MOE_VGPU_CACHE", str(cache / "programs"))
+    chosen = Config.value_of("vgpu_cache")
+    programs = str(cache / "programs") if chosen is None else chosen
+    # For the C library alone: in os.environ it would look as if the user had set it.
+    os.putenv("OV_MOE_VGPU_CACHE", programs)
     if programs:
         with contextlib.suppress(OSError):  # without the folder nothing is kept, and all else works
             os.makedirs(programs, exist_ok=True)

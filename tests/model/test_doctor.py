@@ -18,7 +18,14 @@ from ov_moe.demo import MODEL
 from ov_moe.doctor import ask as ask_module
 from ov_moe.doctor import command
 from ov_moe.doctor.ask import ask
-from ov_moe.doctor.checks import check_config, check_device_string, check_devices, check_gpu, check_opencl
+from ov_moe.doctor.checks import (
+    check_config,
+    check_cpu_runtime,
+    check_device_string,
+    check_devices,
+    check_gpu,
+    check_opencl,
+)
 from ov_moe.doctor.finding import Finding
 from ov_moe.doctor.model_checks import BUILD_SECONDS, check_model, check_probe
 
@@ -98,6 +105,7 @@ def test_a_machine_is_examined(tmp_path: Path) -> None:
     virtual = any("virtual GPU stands in" in finding["found"] for finding in content["findings"])
     assert virtual == ("virtual" in content["facts"]["openvino"]["devices"].get("GPU", {}).get("FULL_DEVICE_NAME", ""))
     if virtual:
+        assert "compute units; for the virtual GPU" in found["OpenCL from pip"]["found"]
         assert content["facts"]["probe"]["builds"]["ours"] == 16
 
 
@@ -107,11 +115,17 @@ def test_a_machine_is_examined(tmp_path: Path) -> None:
         (["/nowhere"], "There is no model at /nowhere"),
         (["--json", "/no/such/folder/x"], "cannot be written"),
         (["--no-probe", "-d", "HETERO:GPU,CPU"], "checks failed: AUTO, HETERO."),
+        (["--no-probe", "-d", "foo"], "checks failed: device."),
         (["--no-probe", "-d", "GPU.77"], "checks failed: device."),
     ],
 )
 def test_a_failed_check_is_exit_status_1(arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = {"opencl": {"platforms": []}, "openvino": {"version": "1", "devices": {"CPU": {}, "GPU": GPU}}}
+    nothing: dict[str, Any] = {"platforms": []}
+    facts = {
+        "opencl": nothing,
+        "cpu_runtime": nothing,
+        "openvino": {"version": "1", "devices": {"CPU": {}, "GPU": GPU}},
+    }
     monkeypatch.setattr("ov_moe.doctor.app.ask", lambda what, *_, **__: facts[what])
     app = typer.Typer()
     app.command()(command)
@@ -141,12 +155,36 @@ def test_options_that_are_set_and_variables_that_are_none() -> None:
     assert check_config(Config(), {})[0].found == "all at their defaults"
 
 
+def test_what_ov_moe_sets_itself_is_not_listed_as_set() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
+    code = (
+        "import os; from ov_moe.config import Config; from ov_moe.doctor.checks import check_config\n"
+        "from ov_moe import virtual_gpu; assert virtual_gpu.running()\n"
+        "print(*(finding.found for finding in check_config(Config.from_environment(), os.environ)), sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "OV_MOE_VIRTUAL_GPU": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "DeviceError" in done.stderr:
+        pytest.skip("no virtual GPU here")
+    assert done.stdout == "OV_MOE_VIRTUAL_GPU=on\n", done.stderr
+
+
 def test_opencl_runtimes() -> None:
     device = {"name": "Arc", "driver": "1.2", "compute_units": 96, "gpu": True}
     platform = {"name": "Intel", "version": "OpenCL 3.0", "devices": [device]}
     (found,) = check_opencl({"platforms": [platform]})
     assert found.found == "Intel (OpenCL 3.0): Arc, driver 1.2, 96 compute units"
-    assert "intel-opencl-icd" in check_opencl({"platforms": []})[0].advice
+    none = check_opencl({"platforms": []})[0]
+    assert none.found == "the system's drivers show no platform (empty list)"
+    assert "intel-opencl-icd" in none.advice
+    assert check_cpu_runtime({"platforms": [platform]})[0].found.endswith("compute units; for the virtual GPU")
+    missing = check_cpu_runtime({"error": "it is not installed."})[0]
+    assert (missing.level, missing.found) == ("note", "no virtual GPU here: it is not installed.")
     assert check_opencl({"error": "it crashed"})[0].level == "failed"
 
 
@@ -179,11 +217,17 @@ def test_units_memory_and_the_routers_precision() -> None:
     ("device", "level"),
     [
         *((name, "ok") for name in ("auto", "CPU", "GPU", "GPU.1", "AUTO:GPU", "MULTI:GPU.0")),
-        *((name, "failed") for name in ("AUTO", "HETERO:GPU,CPU", "NPU", "AUTO:CPU")),
+        *((name, "failed") for name in ("AUTO", "HETERO:GPU,CPU", "NPU", "AUTO:CPU", "foo", "", "GPU.x", "GPUs")),
     ],
 )
-def test_devices_that_would_fall_back_are_refused(device: str, level: str) -> None:
-    assert check_device_string(device).level == level
+def test_devices_that_are_not_served_are_refused(device: str, level: str) -> None:
+    found = check_device_string(device)
+    assert found.level == level
+    assert ("AUTO:GPU, MULTI:GPU or CPU" in found.advice) == (level == "failed")
+    if level == "failed":  # only of those that may fall back is that said
+        falls_back = device.startswith(("AUTO", "HETERO"))
+        assert found.check == ("AUTO, HETERO" if falls_back else "device")
+        assert ("run the blocks on the CPU" in found.found) == falls_back
 
 
 def test_a_models_kernels_and_the_estimate_of_its_compile_time() -> None:
