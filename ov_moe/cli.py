@@ -43,7 +43,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command("bench")(latency.command)
 app.command("doctor")(doctor.command)
 app.add_typer(trace.app, name="trace")
-app.add_typer(bench.app, name="kernels")
+app.add_typer(bench.app, name="kernels", help="Measure the kernels alone, on any OpenCL device.")
 
 
 def _version(wanted: bool) -> None:

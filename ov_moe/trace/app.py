@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ov_moe.commands.figures import check_matplotlib
+from ov_moe.commands.figures import figure_format
 from ov_moe.commands.guard import one_sentence
 from ov_moe.commands.model_files import find_model
 from ov_moe.commands.output_files import check_writable, write_together
@@ -33,8 +34,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 _Tile = Annotated[int, typer.Option(min=1, help="Rows of a tile, for padding and simulation.")]
 _Groups = Annotated[int, typer.Option(min=1, help="Work-groups that run at the same time, in the simulation.")]
-_HeatMap = Annotated[Path | None, typer.Option(help="Write layers x experts as a PNG; needs matplotlib.")]
-_Timeline = Annotated[Path | None, typer.Option(help="Write the simulated schedules as a PNG; needs matplotlib.")]
+_HeatMap = Annotated[Path | None, typer.Option(help="Draw layers x experts (.png, .svg, .pdf); needs matplotlib.")]
+_Timeline = Annotated[
+    Path | None, typer.Option(help="Draw the simulated schedules (.png, .svg, .pdf); needs matplotlib.")
+]
 _Layer = Annotated[int | None, typer.Option(min=0, help="Of the simulation; by default the most uneven one.")]
 _Empty = Annotated[float, typer.Option(min=0, help="Time of a group that finds nothing, in tiles (simulation).")]
 
@@ -76,7 +79,12 @@ def record_command(
         prompts = parse_prompts(prompt_tokens, prompt or [], prompt_file)
         if not prompts:
             raise InvalidInputError("There is nothing to run: give --prompt-tokens, --prompt or --prompt-file.")
-        _check_outputs(output, heat_map, timeline)
+        from ov_moe.trace.recording import metadata_path
+
+        if output.suffix == ".json":
+            raise InvalidInputError(f"{output} is where the JSON beside the CSV goes: give the CSV another name.")
+        check_writable((output, metadata_path(output), heat_map, timeline))
+        kinds = _kinds(heat_map, timeline)
         properties = parse_properties(setting or [])
         config = Config.from_environment()
         place = choose(device)
@@ -84,11 +92,20 @@ def record_command(
 
         progress = Console(stderr=True, highlight=False)
         recording = record(
-            path, place.device, prompts, config, properties, new_tokens=new_tokens, seed=seed, progress=progress.print
+            path,
+            place.device,
+            prompts,
+            config,
+            properties,
+            new_tokens=new_tokens,
+            seed=seed,
+            progress=progress.print,
+            layer=layer,
         )
-        beside = recording.save(output)
-        _show(recording, tile, groups, layer, empty, heat_map, timeline)
-        typer.echo(f"Written: {output}, {beside}")
+        contents = recording.contents(output)
+        contents |= _show(recording, tile, groups, layer, empty, kinds)
+        write_together(contents)
+        typer.echo(f"Written: {', '.join(map(str, contents))}")
         if all(one.text is None for one in prompts):
             typer.echo("The prompts were random tokens, which are routed less evenly than text: record texts as well.")
 
@@ -105,37 +122,38 @@ def show_command(
 ) -> None:
     """Print the imbalance of a recording, and draw it."""
     with one_sentence():
-        from ov_moe.trace.recording import load
+        from ov_moe.trace.recording import check_layer, load
 
-        _check_outputs(heat_map, timeline)
-        _show(load(recording), tile, groups, layer, empty, heat_map, timeline)
+        check_writable((heat_map, timeline))
+        kinds = _kinds(heat_map, timeline)
+        found = load(recording)
+        check_layer(layer, len(found.layers))
+        write_together(_show(found, tile, groups, layer, empty, kinds))
 
 
-def _check_outputs(*paths: Path | None) -> None:
-    check_writable(paths)
-    if any(path is not None and path.suffix == ".csv" for path in paths[1:]):
-        raise InvalidInputError("A picture is a PNG: give it another name than a .csv.")
-    if any(paths[-2:]):
-        check_matplotlib()
+@dataclass(frozen=True)
+class _Kinds:
+    """Where the pictures go, each with its format."""
+
+    heat_map: tuple[Path, str] | None
+    timeline: tuple[Path, str] | None
+
+
+def _kinds(heat_map: Path | None, timeline: Path | None) -> _Kinds:
+    both = [None if path is None else (path, figure_format(path)) for path in (heat_map, timeline)]
+    return _Kinds(both[0], both[1])
 
 
 def _show(
-    recording: Recording,
-    tile: int,
-    groups: int,
-    layer: int | None,
-    empty: float,
-    heat_map: Path | None,
-    timeline: Path | None,
-) -> None:
+    recording: Recording, tile: int, groups: int, layer: int | None, empty: float, wanted: _Kinds
+) -> dict[Path, bytes | str]:
+    """Print the table and the simulation; returns the pictures that are wanted."""
     from ov_moe.trace import plots, simulate
 
     worst = int(
         np.argmax([over_prefills(recording.prefills, i, tile).max_over_mean for i in range(len(recording.layers))])
     )
     chosen = worst if layer is None else layer
-    if chosen >= len(recording.layers):
-        raise InvalidInputError(f"layer is {chosen}, the recording has layers 0 to {len(recording.layers) - 1}.")
     console = Console()
     console = console if console.is_terminal else Console(width=_WIDTH)
     console.print(_table(recording, tile))
@@ -148,25 +166,29 @@ def _show(
         simulate.pool(counts, groups, tile, blocks),
     )
     typer.echo(
-        f"Simulated (no measurement): layer {chosen}, first prefill, {blocks} column blocks, {groups} groups at "
+        f"Simulated (no measurement): layer {chosen}, first prefill, {plots.counted(blocks, 'column block')}, "
+        f"{plots.counted(groups, 'group')} at "
         f"a time, a grid for {tokens} tokens: "
         + "; ".join(f"{one.schedule} {one.end:.1f} tile times, places busy {one.busy:.0%}" for one in both)
         + f". Model: a tile takes 1 whatever its rows, a group without work {empty:g}."
     )
     pictures = dict[Path, bytes | str]()
-    if heat_map is not None:
-        pictures[heat_map] = plots.heat_map(recording)
-    if timeline is not None:
-        pictures[timeline] = plots.timelines(both, f"layer {chosen}, {int(counts.sum())} rows, {groups} groups")
-    write_together(pictures)
+    if wanted.heat_map is not None:
+        path, kind = wanted.heat_map
+        pictures[path] = plots.heat_map(recording, kind)
+    if wanted.timeline is not None:
+        path, kind = wanted.timeline
+        title = f"layer {chosen}, {plots.counted(int(counts.sum()), 'row')}, {plots.counted(groups, 'group')}"
+        pictures[path] = plots.timelines(both, title, kind)
+    return pictures
 
 
 def _table(recording: Recording, tile: int) -> Table:
     """One row for each layer; every figure is the mean over prefills."""
-    many = len(recording.prefills)
-    title = (
-        f"{recording.facts.get('model', 'recording')}: {many} prefill{'s' * (many != 1)}, {recording.experts} experts"
-    )
+    from ov_moe.trace.plots import counted
+
+    prefills, experts = counted(len(recording.prefills), "prefill"), counted(recording.experts, "expert")
+    title = f"{recording.facts.get('model', 'recording')}: {prefills}, {experts}"
     caption = f"means over prefills; padded rows: share of the rows of all tiles of {tile} rows that no token fills"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for column in ("layer", "rows", "max / mean", "Gini", "empty experts", "padded rows", "block"):

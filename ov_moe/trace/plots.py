@@ -1,4 +1,4 @@
-"""The two pictures of ``ov-moe trace``: tokens per expert as a heat map, and the simulated schedules. As PNG."""
+"""The two pictures of ``ov-moe trace``: tokens per expert as a heat map, and the simulated schedules."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def heat_map(recording: Recording) -> bytes:
-    """Layers x experts, rows over the mean of the layer."""
+def heat_map(recording: Recording, kind: str) -> bytes:
+    """Layers x experts, rows over the mean of the layer; ``kind`` is one of matplotlib's formats."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -29,12 +29,13 @@ def heat_map(recording: Recording) -> bytes:
     axes.set_ylabel("layer")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.colorbar(image, label="rows over the layer's mean")
-    rows = f"{len(recording.prefills)} prefills, {int(total.sum(axis=1).max()) if total.size else 0} rows a layer"
+    prefills = counted(len(recording.prefills), "prefill")
+    rows = f"{prefills}, {int(total.sum(axis=1).max()) if total.size else 0} rows a layer"
     axes.set_title(f"{recording.facts.get('model', 'recording')}: {rows}")
-    return _png(figure)
+    return _drawn(figure, kind)
 
 
-def timelines(both: Sequence[Timeline], title: str) -> bytes:
+def timelines(both: Sequence[Timeline], title: str, kind: str) -> bytes:
     """One panel for each schedule over the same time axis; a colour is an expert, grey finds nothing to do."""
     from matplotlib import colormaps
     from matplotlib.collections import PolyCollection
@@ -57,10 +58,15 @@ def timelines(both: Sequence[Timeline], title: str) -> bytes:
         axes.set_title(f"{timeline.schedule}: {timeline.end:.1f} tile times, places busy {timeline.busy:.0%}")
     axes.set_xlabel("time in tiles (simulated)")
     figure.suptitle(f"{title} - a simulation, not a measurement")
-    return _png(figure)
+    return _drawn(figure, kind)
 
 
-def _png(figure: Figure) -> bytes:
+def counted(number: int, noun: str) -> str:
+    """As in "1 prefill" or "2 prefills"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _drawn(figure: Figure, kind: str) -> bytes:
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=120)
+    figure.savefig(out, format=kind, dpi=120)
     return out.getvalue()

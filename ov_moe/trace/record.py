@@ -19,7 +19,7 @@ from ov_moe.latency.prompts import Ids, Prompt, random_ids
 from ov_moe.latency.tokenizer import load_tokenizer
 from ov_moe.ops import register
 from ov_moe.optimizer import optimize
-from ov_moe.trace.recording import Counts, Recording
+from ov_moe.trace.recording import Counts, Recording, check_layer
 from ov_moe.trace.taps import TracedSession, tapped
 from ov_moe.transformations.operations import moe_operations
 
@@ -35,6 +35,7 @@ def record(
     new_tokens: int = 0,
     seed: int = 0,
     progress: Progress = lambda _: None,
+    layer: int | None = None,
 ) -> Recording:
     """Trace a model over a prompt set.
 
@@ -47,9 +48,10 @@ def record(
         new_tokens: Tokens to generate after each prompt; they are counted apart.
         seed: Of random prompts.
         progress: Told before each prompt.
+        layer: One that the model must have.
 
     Raises:
-        InvalidInputError: The model holds no MoE block, or a prompt cannot be served.
+        InvalidInputError: The model holds no MoE block or not that layer, or a prompt cannot be served.
     """
     core = ov.Core()
     target = parse_target(core, device)
@@ -60,6 +62,7 @@ def record(
         if not report.rewritten:
             raise InvalidInputError(f"{path} holds no MoE block that ov-moe can rewrite: there is nothing to trace.")
     taps = tapped(model)
+    check_layer(layer, len(taps.layers))
     texts = any(prompt.text is not None for prompt in prompts)
     tokenize = load_tokenizer(path.parent) if texts else None
     compiled = compile_model(core, taps.model, device, properties, fetch=config.fetch, groups=config.groups)

@@ -90,9 +90,18 @@ class Recording:
 
     def save(self, path: Path) -> Path:
         """Write the CSV and, beside it, the JSON, whose path is returned; raises OutputError where it cannot."""
-        beside = metadata_path(path)
-        write_together({beside: self.to_json(), path: self.to_csv()})
-        return beside
+        write_together(self.contents(path))
+        return metadata_path(path)
+
+    def contents(self, path: Path) -> dict[Path, bytes | str]:
+        """What ``save`` writes, by path."""
+        return {metadata_path(path): self.to_json(), path: self.to_csv()}
+
+
+def check_layer(layer: int | None, layers: int) -> None:
+    """Raise InvalidInputError where ``layer`` is none of so many; None always is."""
+    if layer is not None and not 0 <= layer < layers:
+        raise InvalidInputError(f"layer is {layer}, it must be a whole number from 0 to {layers - 1}.")
 
 
 def metadata_path(path: Path) -> Path:

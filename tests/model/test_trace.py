@@ -105,8 +105,16 @@ def test_the_command_writes_a_recording(tmp_path: Path, monkeypatch: pytest.Monk
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "record texts as well" in done.stdout
+    assert f"Written: {path.with_suffix('.json')}, {path}\n" in done.stdout
     assert {each.name for each in tmp_path.iterdir()} == {"x.csv", "x.json"}
     assert load(path).total.sum(axis=1).tolist() == [8 * 27] * 2
+
+
+def test_a_layer_that_the_model_lacks_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    words = ["record", str(MODEL), "-d", "CPU", "--prompt-tokens", "7", "-o", str(tmp_path / "x.csv"), "--layer", "99"]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stderr) == (1, "ov-moe: layer is 99, it must be a whole number from 0 to 1.\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_to_run_is_refused(tmp_path: Path) -> None:

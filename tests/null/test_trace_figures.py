@@ -11,11 +11,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ov_moe.bench.recorded import read_table
+from ov_moe.demo import MODEL
 from ov_moe.errors import InvalidInputError
 from ov_moe.trace import app, plots, simulate
 from ov_moe.trace.imbalance import imbalance, over_prefills
 from ov_moe.trace.recording import Layer, Recording, load
 
+RECORD = ("record", MODEL, "-d", "CPU", "--prompt-tokens", 5)
 PNG = b"\x89PNG"
 
 
@@ -125,12 +127,12 @@ def test_no_row_at_all_has_a_timeline() -> None:
     assert (simulate.pool(none, 3, 32, 2).end, simulate.pool(none, 3, 32, 2).busy) == (0.0, 1.0)
 
 
-def test_pictures_are_png(recording: Recording) -> None:
+def test_pictures_are_of_the_format_that_is_asked_for(recording: Recording) -> None:
     pytest.importorskip("matplotlib")
     counts = recording.prefills[0][0]
     both = [simulate.grid(counts, 4, 8, 2, 64, 0.05), simulate.pool(counts, 4, 8, 2)]
-    assert plots.heat_map(recording).startswith(PNG)
-    assert plots.timelines(both, "a layer").startswith(PNG)
+    assert plots.heat_map(recording, "png").startswith(PNG)
+    assert plots.timelines(both, "a layer", "pdf").startswith(b"%PDF")
 
 
 def test_show_prints_and_draws(recording: Recording, tmp_path: Path) -> None:
@@ -165,16 +167,35 @@ def test_a_table_of_another_source_is_shown(tmp_path: Path) -> None:
         (("show", "/nowhere.csv"), "cannot be read"),
         (("show", Path(__file__)), "must have a header"),
         (("record", "/nowhere", "-o", "/tmp/x.csv"), "There is no model at /nowhere"),
+        ((*RECORD, "-o", "/nowhere/x.csv"), "/nowhere/x.csv cannot be written"),
+        ((*RECORD, "-o", "x.json"), "x.json is where the JSON beside the CSV goes: give the CSV another name."),
+        ((*RECORD, "-o", "x.csv", "--heat-map", "h.foo"), "h.foo names no format of pictures"),
+        (("show", "x.csv", "--timeline", "t.foo"), "t.foo names no format of pictures"),
     ],
 )
-def test_refusals_are_one_sentence(arguments: tuple[object, ...], says: str) -> None:
+def test_refusals_are_one_sentence(
+    arguments: tuple[object, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = trace(*arguments)
     assert done.exit_code == 1
     assert done.stderr.startswith("ov-moe: ")
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recordings_json_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").mkdir()
+    assert "x.json is a folder" in trace(*RECORD, "-o", tmp_path / "x.csv").stderr
+
+
+def test_one_is_not_spoken_of_as_many() -> None:
+    assert (plots.counted(1, "prefill"), plots.counted(0, "prefill")) == ("1 prefill", "0 prefills")
 
 
 def test_a_layer_that_is_not_there_is_refused(recording: Recording, tmp_path: Path) -> None:
     recording.save(tmp_path / "x.csv")
-    assert "layer is 3, the recording has layers 0 to 2." in trace("show", tmp_path / "x.csv", "--layer", 3).stderr
+    assert (
+        "layer is 3, it must be a whole number from 0 to 2." in trace("show", tmp_path / "x.csv", "--layer", 3).stderr
+    )
