@@ -35,8 +35,9 @@ def _on_unless_zero(text: str) -> bool:
     return text != "0"
 
 
-def _about(variable: str, parse: Callable[[str], Any], why: str) -> dict[str, Any]:
-    return {"variable": variable, "parse": parse, "why": why}
+def _about(variable: str, parse: Callable[[str], Any], why: str, unset: str = "") -> dict[str, Any]:
+    """``unset`` says what holds where the value is None."""
+    return {"variable": variable, "parse": parse, "why": why, "unset": unset}
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Config:
             "OV_MOE_GROUPS",
             int,
             "Two groups for each compute unit let one wait on memory while another computes.",
+            unset="twice the device's compute units",
         ),
     )
     micro_kernel: MicroKernelSwitch = field(
@@ -158,6 +160,7 @@ class Config:
             "OV_MOE_VGPU_CACHE",
             str,
             "Building the plugin's programs on a CPU takes minutes, loading them takes seconds.",
+            unset="a folder in cache_folder",
         ),
     )
     vgpu_fast_build: bool = field(
@@ -243,8 +246,8 @@ class Config:
             Option(
                 name=option.name,
                 variable=option.metadata["variable"],
-                default=_text(getattr(default, option.name)),
-                value=_text(getattr(self, option.name)),
+                default=_text(getattr(default, option.name), option.metadata["unset"]),
+                value=_text(getattr(self, option.name), option.metadata["unset"]),
                 changed=option.metadata["variable"] in found,
                 why=option.metadata["why"],
             )
@@ -259,7 +262,7 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str
     return tuple(sorted(name for name in found if name.startswith("OV_MOE_") and name not in known))
 
 
-def _text(value: object) -> str:
+def _text(value: object, unset: str) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "from the device or folder" if value is None else str(value)
+    return unset if value is None else str(value)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 from exported import BLOCKS
 
+from ov_moe.kernels.config import KernelConfig
+
 ROOT = Path(__file__).parents[2]
+PERFORMANCE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "architectures.md").read_text(encoding="utf-8")
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
 LEFT_ALONE = re.findall(r'^\|[^|]*\| "([^"]+)" \| `(tests/[\w/]+\.py)::\w+` \|$', PAGE, re.MULTILINE)
@@ -39,3 +44,20 @@ def test_every_reason_is_shown_by_its_test() -> None:
     tables = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("graphs_misses_*.py"))
     missing = [words for words, file in LEFT_ALONE if words not in tables + (ROOT / file).read_text(encoding="utf-8")]
     assert missing == []
+
+
+def test_every_field_that_set_takes_is_named() -> None:
+    (text,) = re.findall(r"^`--set NAME=VALUE` replaces.*?\n\n", PERFORMANCE, re.DOTALL | re.MULTILINE)
+    named = set(re.findall(r"`([a-z_]+)`", text)) - {"gemv", "dpas", "mma"}
+    assert named == {field.name for field in fields(KernelConfig)} - {"schedule", "fetch"}
+
+
+def test_the_readmes_layout_names_every_folder_of_the_package() -> None:
+    folders = {path.parent.name for path in (ROOT / "ov_moe").glob("*/__init__.py")} - {"cl", "transformations"}
+    assert len(folders) > 8
+    assert sorted(name for name in folders if f" {name}/ " not in README) == []
+
+
+def test_extras_are_installed_in_one_form() -> None:
+    pages = {path: path.read_text(encoding="utf-8") for path in [*ROOT.glob("docs/*.md"), ROOT / "README.md"]}
+    assert [path.name for path, text in pages.items() if "ov-moe[" in text] == []
