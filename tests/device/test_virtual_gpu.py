@@ -126,11 +126,19 @@ def test_openvino_lists_a_gpu_that_says_it_is_virtual(programs: Path) -> None:
 
 def test_all_that_it_keeps_stands_in_the_cache_folder(tmp_path: Path) -> None:
     environment = {"OV_MOE_CACHE": str(tmp_path), "HOME": "/nowhere", "XDG_CACHE_HOME": "/nowhere"}
-    code = f"{START}import os, json; print(json.dumps(dict(os.environ)))"
-    command = f"import os; del os.environ['OV_MOE_VGPU_CACHE']\n{code}"
-    found = result(command, "", **environment)
-    assert found["OV_MOE_VGPU_CACHE"] == str(tmp_path / "virtual_gpu" / "programs")
-    assert Path(found["OCL_ICD_VENDORS"]).is_relative_to(tmp_path)
+    code = f"""
+import ctypes, json, os
+del os.environ["OV_MOE_VGPU_CACHE"]
+{START}
+getenv = ctypes.CDLL(None).getenv
+getenv.restype = ctypes.c_char_p
+programs = getenv(b"OV_MOE_VGPU_CACHE").decode()
+print(json.dumps({{"programs": programs, "environment": dict(os.environ)}}))
+"""
+    found = result(code, "", **environment)
+    assert found["programs"] == str(tmp_path / "virtual_gpu" / "programs")
+    assert Path(found["environment"]["OCL_ICD_VENDORS"]).is_relative_to(tmp_path)
+    assert "OV_MOE_VGPU_CACHE" not in found["environment"]  # as if the user had set it
 
 
 def test_environment_variable_starts_it_on_import(programs: Path) -> None:
