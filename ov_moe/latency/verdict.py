@@ -37,7 +37,7 @@ def path_of(turn: Turn) -> tuple[str, bool]:
         kernels = ""
         if f"{FIRST}, launches" in turn.proof:
             launches, groups = (turn.proof[f"{FIRST}, {what}"] for what in ("launches", "work-groups"))
-            ran = ran and launches > 0
+            ran = ran and all(turn.proof.get(f"{phase}, launches") != 0 for phase in (FIRST, OTHER))
             kernels = f"; {launches} launches of {groups} work-groups for the first"
         return (
             f"{turn.variant}: by the plugin's profile ov-moe's operations ran in {first} of {turn.blocks} blocks at "

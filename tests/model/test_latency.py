@@ -134,3 +134,29 @@ def test_a_rewritten_model_is_refused(tmp_path: Path) -> None:
     job = Job(path, "CPU", "on", (Prompt(5),), 2, 1, 0, 1, 0, {}, 1024, 64, "ticket", None)
     with pytest.raises(InvalidInputError, match="holds ov-moe's operations already: give the original model"):
         worker.run(job, tmp_path)
+
+
+def test_a_block_ran_in_a_phase_only_where_its_times_moved_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its operations stay EXECUTED in the plugin's profile for good."""
+    import numpy as np
+    import openvino as ov
+
+    import ov_moe
+    from ov_moe.latency import profile
+
+    monkeypatch.setenv("OV_MOE_EVALUATE", "numpy")
+    core = ov.Core()
+    model = core.read_model(MODEL / "openvino_model.xml")
+    names = [block.name for block in ov_moe.optimize(model).rewritten]
+    session = profile.ProfiledSession(ov_moe.compile_model(core, model, "CPU", {"PERF_COUNT": True}))
+    ids = np.array([[5]], np.int64)
+    for phase in ("warm-up", "one", "one"):
+        session.profiled_step(ids, phase)
+    # What the plugin would show after an inference in which nothing ran: the same again.
+    session._phases += ["none"] * 2
+    session._profiles += [session._profiles[-1]] * 2
+    session.take_apart()
+    assert len(names) == 2
+    assert session.blocks_run(names, "one", loop=False) == 2
+    assert session.blocks_run(names, "none", loop=False) == 0
+    assert session.blocks_run(["another"], "one", loop=False) == 0

@@ -20,6 +20,7 @@ from ov_moe.latency.prompts import Prompt
 from ov_moe.latency.summary import Times, summarize
 
 JOB = Job("/m/model/openvino_model.xml", "GPU", "off", (Prompt(5),), 3, 2, 1, 2, 0, {}, 1024, 64, "ticket", None)
+LAUNCHES = {"first token, launches": 8, "first token, work-groups": 9}
 FACTS: dict[str, Any] = {"virtual_gpu": True, "device": "GPU", "device_name": "some GPU", "driver": "1.2"}
 
 
@@ -91,6 +92,8 @@ def test_logits_that_are_no_numbers_are_a_failure(tmp_path: Path) -> None:
         ({"first token": 0, "other token": 2}, False),
         ({"first token": 2, "other token": 2, "first token, launches": 0, "first token, work-groups": 0}, False),
         ({"first token": 2, "other token": 2, "first token, launches": 8, "first token, work-groups": 9}, True),
+        ({"first token": 2, "other token": 2, **LAUNCHES, "other token, launches": 8}, True),
+        ({"first token": 2, "other token": 2, **LAUNCHES, "other token, launches": 0}, False),
     ],
 )
 def test_the_path_is_what_the_profile_shows(tmp_path: Path, proof: dict[str, int], right: bool) -> None:
