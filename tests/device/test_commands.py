@@ -149,10 +149,12 @@ def test_standard_output_that_is_full_is_one_sentence() -> None:
     [(*KERNELS, "--csv"), ("doctor", "--no-probe", "--json"), (*SHOW, "--heat-map")],
     ids=lambda arguments: f"{arguments[0]} {arguments[-1]}",
 )
-def test_no_space_is_one_sentence(arguments: tuple[object, ...]) -> None:
-    done = run(*arguments, "/dev/full")
+def test_no_space_is_one_sentence(arguments: tuple[object, ...], tmp_path: Path) -> None:
+    place = tmp_path / "full.png"  # a picture's name has to end in a format
+    place.symlink_to("/dev/full")
+    done = run(*arguments, place)
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1] == "ov-moe: /dev/full could not be written: No space left on device."
+    assert done.stderr.splitlines()[-1] == f"ov-moe: {place} could not be written: No space left on device."
     assert Path("/dev/full").is_char_device()
 
 
