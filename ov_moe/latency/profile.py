@@ -66,14 +66,21 @@ class ProfiledSession(Session):
     def blocks_run(self, names: list[str], phase: str, *, loop: bool) -> int:
         """How many of these rewritten blocks ran on ov-moe's operations in a phase, by the plugin's profile.
 
+        All blocks take one way, for the number of tokens decides it: where the average of any of their operations
+        moved, those of the others, which may stand still on a steady device, ran as well.
+
         Args:
             names: Of the blocks.
             phase: Of these steps.
             loop: Whether there were so many tokens that a block's operations ran inside its loop, which the profile
                 shows as one operation.
         """
-        ran = {name: self._nodes[name][0] for name, mean in self._means[phase].items() if mean.moved}
-        loops = {f"{block}/chunks" for block in names}
+        means, loops = self._means[phase], {f"{block}/chunks" for block in names}
+        ran = {
+            name: self._nodes[name][0] for name, last in self._profiles[-1].items() if name in means or last.executed
+        }
+        if not any(mean.moved for name, mean in means.items() if ran.get(name) in _OURS or name in loops):
+            return 0
         if loop and ran.keys() & loops:
             return len(ran.keys() & loops)
 
