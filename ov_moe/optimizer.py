@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import itertools
+from dataclasses import asdict, replace
 
 import openvino as ov
 
@@ -62,14 +63,27 @@ def _find(model: ov.Model, config: Config) -> tuple[list[MoEBlock], Report]:
     if not isinstance(model, ov.Model):
         raise InvalidInputError(f"optimize takes an openvino.Model, this is {type(model).__name__}: read the IR first.")
     blocks, skipped = computed_blocks(*find_blocks(model))
+    layers = {str(node.get_attributes()["layer"]) for node in moe_operations(model)}
+    blocks = _with_names_of_their_own(blocks, layers)
     report = Report(
         rewritten=tuple(_describe(block) for block in blocks),
         skipped=tuple(SkippedBlock(**asdict(region)) for region in skipped),
         balance=config.balance,
         max_tokens=config.max_tokens,
-        already=len({str(node.get_attributes()["layer"]) for node in moe_operations(model)}),
+        already=len(layers),
     )
     return blocks, report
+
+
+def _with_names_of_their_own(blocks: list[MoEBlock], taken: set[str]) -> list[MoEBlock]:
+    """Blocks whose names are no others': names tell the operations of blocks apart, and nodes may share one."""
+    used, named = set(taken), []
+    for block in blocks:
+        names = (block.name if count == 1 else f"{block.name}#{count}" for count in itertools.count(1))
+        name = next(name for name in names if name not in used)
+        used.add(name)
+        named.append(block if name == block.name else replace(block, name=name))
+    return named
 
 
 def _describe(block: MoEBlock) -> RewrittenBlock:

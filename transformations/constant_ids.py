@@ -32,6 +32,8 @@ def _varies(output: ov.Output) -> bool:
         node = queue.pop()
         if node.get_type_name() in _SOURCES:
             return True
+        if node.get_type_name() == "ShapeOf" and node.get_input_partial_shape(0).is_static:
+            continue
         for value in node.input_values():
             if value.get_node().get_name() not in seen:
                 seen.add(value.get_node().get_name())

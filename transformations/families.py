@@ -21,16 +21,17 @@ def find_blocks(model: ov.Model) -> tuple[list[MoEBlock], list[Skipped]]:
         model: Any model; one without Mixture-of-Experts blocks gives two empty lists.
 
     Returns:
-        The blocks, and the regions that no family reads, each once, with the reasons of all families that saw
-        it.
+        The blocks in the order of the graph, and the regions that no family reads, each once, with the reasons of all
+        families that saw it.
     """
     blocks: dict[str, MoEBlock] = {}
     reasons: dict[str, list[str]] = {}
     for find in FAMILIES:
         found, skipped = find(model)
         for block in found:
-            blocks.setdefault(block.name, block)
+            blocks.setdefault(block.output.get_node().get_name(), block)
         for region in skipped:
             reasons.setdefault(region.name, []).append(region.reason)
-    left = [Skipped(name, "; ".join(dict.fromkeys(r))) for name, r in reasons.items() if name not in blocks]
-    return list(blocks.values()), left
+    names = {block.name for block in blocks.values()}
+    left = [Skipped(name, "; ".join(dict.fromkeys(r))) for name, r in reasons.items() if name not in names]
+    return [blocks[node.get_name()] for node in model.get_ordered_ops() if node.get_name() in blocks], left

@@ -128,13 +128,16 @@ def _inputs(weights: ExpertWeights, port: int) -> list[ov.Output]:
 def _or_stand_in(constant: Constant | None, port: int) -> ov.Output:
     """A constant, as bytes where its type is none that a kernel can have; one element where there is none.
 
+    Of rank 2 at least: a loop's body reshapes it, and OpenVINO drops a Reshape of one axis to one axis when the model
+    is reshaped later.
+
     The element's value is the port's number, because the GPU plugin merges equal constants and then refuses one
     producer on two ports.
     """
     if constant is None:
-        return ops.constant(np.array([port], np.float32)).output(0)
+        return ops.constant(np.array([[port]], np.float32)).output(0)
     if constant.get_element_type().get_type_name() in (*FOUR_BIT, "f8e8m0"):
-        return as_u8(constant, [int(constant.get_byte_size())]).output(0)
+        return as_u8(constant, [1, int(constant.get_byte_size())]).output(0)
     return constant.output(0)
 
 

@@ -33,21 +33,22 @@ class Rewrite:
     _replaced: dict[str, ov.Output] = field(default_factory=dict)
 
     def apply(self, blocks: Sequence[MoEBlock]) -> None:
-        """Redirect every consumer of the blocks' outputs to new islands; the old nodes fall away."""
+        """Redirect every consumer of the blocks' outputs to new islands; the old nodes fall away.
+
+        Args:
+            blocks: In the order of the graph. Where one cannot be built, the model stays as it was.
+        """
         for block, source in zip(blocks, token_sources(blocks), strict=True):
             before = block.x.get_node().get_name()
             # A block may stand directly on the one before it.
             current = replace(block, x=self._replaced[before]) if before in self._replaced else block
-            self._replaced[block.output.get_node().get_name()] = self._replace(current, source)
-
-    def _replace(self, block: MoEBlock, source: str) -> ov.Output:
-        consumers = block.output.get_target_inputs()
-        replacement = self._build(block, source)
-        replacement.get_node().set_friendly_name(block.name)
-        replacement.get_tensor().set_names(block.output.get_names())
-        for target in consumers:
-            target.replace_source_output(replacement)
-        return replacement
+            self._replaced[block.output.get_node().get_name()] = self._build(current, source)
+        for block in blocks:
+            replacement = self._replaced[block.output.get_node().get_name()]
+            replacement.get_node().set_friendly_name(block.name)
+            replacement.get_tensor().set_names(block.output.get_names())
+            for target in block.output.get_target_inputs():
+                target.replace_source_output(replacement)
 
     def _build(self, block: MoEBlock, source: str) -> ov.Output:
         tokens = Tokens(

@@ -13,14 +13,16 @@ from .walk import dims
 _PASSING = frozenset(
     ("Add", "Convert", "Divide", "Multiply", "Power", "Reshape", "Squeeze", "Subtract", "Tanh", "Unsqueeze")
 )
+_BROADCASTING = frozenset(("Add", "Divide", "Multiply", "Power", "Subtract"))
 
 
 def token_sources(blocks: Sequence[MoEBlock]) -> list[str]:
     """For each block the name of the node that its tokens come from; equal names mean equal numbers of tokens.
 
     The walk goes from a block's x upwards through nodes that keep [..., H]; at an addition it takes either side
-    and at another block's output that block's x. A sum could broadcast one side over more tokens: the Reshape to
-    the island's fixed size then fails and names the node, nothing is silently wrong.
+    and at another block's output that block's x. A sum could broadcast a side over more tokens though their shapes
+    are not known to differ: the Reshape to the island's fixed size then fails and names the node, nothing is silently
+    wrong.
     """
     inner = {block.output.get_node().get_name(): block for block in blocks}
     return [_source(block, inner) for block in blocks]
@@ -44,6 +46,8 @@ def _carrier(node: ov.Node, hidden: int) -> ov.Output | None:
     if not _wide(node.output(0), hidden):
         return None
     values = node.input_values()[:1] if node.get_type_name() == "Reshape" else node.input_values()
+    if node.get_type_name() in _BROADCASTING:
+        values = [value for value in values if value.get_partial_shape() == node.get_output_partial_shape(0)]
     return next((v for v in values if _wide(v, hidden) and v.get_node().get_type_name() != "Constant"), None)
 
 

@@ -83,10 +83,12 @@ def token_axes(output: ov.Output, ids: ov.Output) -> TokenAxes:
 def _target(reshape: ov.Node, ids: ov.Output) -> list[tuple[Item | None, ov.Output | None]]:
     """(meaning, where it is computed) of each dimension a Reshape makes; meaning None where it is left to others."""
     special_zero, before = reshape.get_attributes()["special_zero"], dims(reshape.input_value(0))
+    experts = dims(reshape.output(0))[0]
 
     def number(value: int, place: int) -> Item | None:
         if value == 0 and special_zero:
-            return ALL if place == 1 and len(before) <= 3 else None
+            # [E, T, n] or [E, T]; behind [E B, S, n] the axis would be S.
+            return ALL if place == 1 and len(before) <= 3 and before[0] == experts else None
         return value if value > 0 else None
 
     entries: list[tuple[Item | None, ov.Output | None]] = []

@@ -177,6 +177,8 @@ def _group_size(values: Constant, wanted: list[int]) -> int:
         raise NotMatched(f"holds shape {shape}, which is not {wanted} nor its groups", values)
     if element_type(values.output(0)) in FOUR_BIT and shape[-1] % 2:
         raise NotMatched(f"has 4-bit rows or groups of {shape[-1]} elements, not whole bytes", values)
+    if shape[-1] % 2 and shape[-1] != wanted[-1]:
+        raise NotMatched(f"has groups of {shape[-1]} elements, an odd number", values)
     return shape[-1]
 
 
