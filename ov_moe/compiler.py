@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -22,7 +21,7 @@ from ov_moe.ops.evaluate import evaluation_device
 from ov_moe.ops.registry import register
 from ov_moe.refusal import refused
 from ov_moe.spec import Activations, Balance, Fetch, MicroKernelSwitch, Precision, Switches, Workload
-from ov_moe.transformations.operations import moe_operations
+from ov_moe.transformations.operations import moe_operations, port_bytes
 
 _BY_TYPE: dict[str, Stage] = {stage.op_type: stage for stage in STAGES}
 _LARGE_ALLOCATIONS = "GPU_ENABLE_LARGE_ALLOCATIONS"
@@ -161,13 +160,7 @@ def large_buffers(operations: list[ov.Node], properties: Mapping[str, Any]) -> b
     if str(properties.get(_LARGE_ALLOCATIONS, False)).upper() in ("TRUE", "YES"):
         return True
     ports = (port for node in operations for port in [*node.inputs(), *node.outputs()])
-    return any(_bytes(port) > _ADDRESSED_BY_32_BITS for port in ports)
-
-
-def _bytes(port: Any) -> int:
-    shape = port.get_partial_shape()
-    count = math.prod(shape.to_shape()) if shape.is_static else 0
-    return -(-count * int(port.get_element_type().bitwidth) // 8)
+    return any(port_bytes(port) > _ADDRESSED_BY_32_BITS for port in ports)
 
 
 def workload(operations: list[ov.Node], real: Activations) -> Workload:

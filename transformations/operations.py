@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 import openvino as ov
 
 from ov_moe.kernels.stages import STAGES
 
 _TYPES = frozenset(stage.op_type for stage in STAGES)
+
+
+def port_bytes(port: Any) -> int:
+    """Bytes of an operation's input or output; 0 where its shape is not static."""
+    shape = port.get_partial_shape()
+    count = math.prod(shape.to_shape()) if shape.is_static else 0
+    return -(-count * int(port.get_element_type().bitwidth) // 8)
 
 
 def moe_operations(model: ov.Model) -> Iterator[ov.Node]:

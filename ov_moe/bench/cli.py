@@ -67,11 +67,10 @@ def bench(
     """Time the kernels on an OpenCL device, schedules side by side; each row is checked against the oracle first."""
     console = Console()
     console = console if console.is_terminal else Console(width=_WIDTH, soft_wrap=True)
-    if names:
-        with one_sentence():
-            _list(console)
-        return
     with one_sentence("Interrupted: the files hold what was measured until then."):
+        if names:
+            _list(console)
+            return
         check_writable((json, csv, plot))
         if plot:
             figure_format(plot)

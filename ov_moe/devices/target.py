@@ -9,13 +9,12 @@ from typing import Any
 
 import openvino as ov
 
+from ov_moe.devices.device_names import plain_name
 from ov_moe.devices.xmx import smallest_subgroup, xmx_subgroup
 from ov_moe.errors import DeviceError
 from ov_moe.spec import Activations, DeviceInfo
 
-_GPU = re.compile(r"GPU(\.\d+)?")
 _F32 = re.compile(r"\b(f32|float32|float)\b")
-_WRAPPED = re.compile(r"(?:AUTO|MULTI):(GPU(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,8 @@ def parse_target(core: ov.Core, device: str) -> Target:
     Raises:
         DeviceError: The string is not served, or the machine has no such device.
     """
-    # Who calls may give anything, None for one.
-    wrapped = _WRAPPED.fullmatch(str(device))
-    name = wrapped.group(1) if wrapped else device
-    if not isinstance(device, str) or (name != "CPU" and not _GPU.fullmatch(name)):
+    name = plain_name(device)
+    if name is None:
         raise DeviceError(
             f"Device {device!r} is not served: use 'GPU', 'GPU.n', 'AUTO:GPU', 'MULTI:GPU' or 'CPU' "
             "(HETERO and plain AUTO would run MoE blocks on the CPU without saying so)."

@@ -150,14 +150,17 @@ def select_device(wish: str = "auto") -> TimingDevice:
         import pyopencl
 
         devices = [device for platform in pyopencl.get_platforms() for device in platform.get_devices()]
-        cpus = [one for one in devices if one.type & pyopencl.device_type.CPU and "intel" in one.platform.name.lower()]
+        if wish == "cpu":
+            kind = pyopencl.device_type.CPU
+            fitting = [one for one in devices if one.type & kind and "intel" in one.platform.name.lower()]
+        else:
+            fitting = [one for one in devices if wish.lower() in one.name.lower()]
     except ImportError as error:
         raise DeviceError(f"pyopencl cannot be imported ({error}): install it with `pip install pyopencl`.") from error
     except pyopencl.Error as error:
         raise DeviceError(f"No OpenCL platform was found ({error}): install a driver with an ICD file.") from error
-    for device in cpus if wish == "cpu" else devices:
-        if wish == "cpu" or wish.lower() in device.name.lower():
-            return _served(TimingDevice(device))
+    if fitting:
+        return _served(TimingDevice(fitting[0]))
     names = ", ".join(repr(device.name.strip()) for device in devices) or "none"
     raise DeviceError(f"No OpenCL device's name contains {wish!r}; there are: {names}.")
 

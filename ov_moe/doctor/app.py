@@ -18,6 +18,7 @@ from ov_moe.commands.guard import one_sentence
 from ov_moe.commands.model_files import find_model
 from ov_moe.commands.output_files import check_writable, write_whole
 from ov_moe.config import Config
+from ov_moe.devices.device_names import plain_name
 from ov_moe.doctor.ask import ask
 from ov_moe.doctor.checks import (
     CPU,
@@ -114,7 +115,7 @@ def _plain(device: str, devices: dict[str, Any]) -> str:
     gpus = [name for name in devices if name.startswith("GPU")]
     if device == "auto":
         return gpus[0] if gpus else "CPU"
-    name = device.removeprefix("AUTO:").removeprefix("MULTI:")
+    name = plain_name(device) or device
     # One GPU is listed as GPU, several as GPU.0, GPU.1, ...
     other = {"GPU": "GPU.0", "GPU.0": "GPU"}.get(name, name)
     return other if name not in devices and other in devices else name

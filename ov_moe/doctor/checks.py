@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ov_moe.config import Config, unknown_variables
+from ov_moe.devices.device_names import plain_name
 from ov_moe.devices.xmx import XMX, xmx_subgroup
 from ov_moe.doctor.finding import Finding
 from ov_moe.kernels.choose import OVER_PROVISION
 
 _GIB = 2**30
-
-_SERVED = re.compile(r"auto|CPU|((AUTO|MULTI):)?GPU(\.\d+)?")
 
 CPU = Finding(
     "note", "CPU", "ov-moe's operations run outside the plugin here", "use it to check results, not for speed"
@@ -128,7 +126,7 @@ def _router(name: str, facts: dict[str, Any]) -> Finding:
 def check_device_string(device: str) -> Finding:
     """What ov-moe does with AUTO and HETERO, or that it does not serve this device."""
     advice = "use auto, GPU, GPU.n, AUTO:GPU, MULTI:GPU or CPU"
-    if _SERVED.fullmatch(device):
+    if device == "auto" or plain_name(device):
         text = "HETERO and plain AUTO are refused: they would run the blocks on the CPU without saying so"
         return Finding("ok", "AUTO, HETERO", text)
     if device.partition(":")[0] in ("AUTO", "BATCH", "HETERO", "MULTI"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -102,7 +101,7 @@ def model(path: str, device: str) -> dict[str, Any]:
     from ov_moe.folder.read import read
     from ov_moe.ops import register
     from ov_moe.optimizer import optimize
-    from ov_moe.transformations.operations import moe_operations
+    from ov_moe.transformations.operations import moe_operations, port_bytes
 
     core, config = ov.Core(), Config.from_environment()
     register(core)
@@ -125,7 +124,7 @@ def model(path: str, device: str) -> dict[str, Any]:
         "builds": len(operations),
         "kernels": {"prefill": asdict(kernels.prefill), "decode": asdict(kernels.decode)} if kernels else None,
         "why": kernels.why if kernels else "",
-        "largest_buffer": max((_bytes(node) for node in operations), default=0),
+        "largest_buffer": max((port_bytes(node.output(0)) for node in operations), default=0),
         "weights": Path(path).with_suffix(".bin").stat().st_size,
         "cache_beside": [str(each) for each in Path(path).parent.glob("model_cache")],
     }
@@ -133,10 +132,6 @@ def model(path: str, device: str) -> dict[str, Any]:
 
 def _layer(node: Any) -> str:
     return str(node.get_attributes()["layer"])
-
-
-def _bytes(node: Any) -> int:
-    return math.prod(map(int, node.get_output_shape(0))) * int(node.get_output_element_type(0).size)
 
 
 def probe(device: str, cache: str) -> dict[str, Any]:
@@ -152,7 +147,7 @@ def probe(device: str, cache: str) -> dict[str, Any]:
     from ov_moe.generate import Session, greedy
     from ov_moe.latency.machine import builds, device_bytes
     from ov_moe.optimizer import optimize
-    from ov_moe.transformations.operations import moe_operations
+    from ov_moe.transformations.operations import moe_operations, port_bytes
 
     core = ov.Core()
     target = parse_target(core, device)
@@ -174,7 +169,7 @@ def probe(device: str, cache: str) -> dict[str, Any]:
         "compile_s": seconds,
         "operations": len(operations),
         "builds": builds(),
-        "largest_buffer": max(_bytes(node) for node in outer),
+        "largest_buffer": max(port_bytes(node.output(0)) for node in outer),
         "memory": device_bytes(core, target),
         "cached_files": len(list(Path(cache).glob("*.blob"))),
     }

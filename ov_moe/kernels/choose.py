@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
-from ov_moe.errors import InvalidInputError
+from ov_moe.arguments import check_word
 from ov_moe.kernels.config import DPAS_ROWS, DPAS_SUBGROUP_ROWS, KernelConfig, ModelConfig
 from ov_moe.spec import (
     Balance,
@@ -39,10 +39,9 @@ def choose_schedule(balance: Balance, experts: int) -> Schedule:
 
     Raises InvalidInputError for any other word.
     """
+    check_word("balance", balance, get_args(Balance))
     if balance == "auto":
         return "pool" if experts >= AUTO_BALANCE_EXPERTS else "grid"
-    if balance not in ("on", "off"):
-        raise InvalidInputError(f"balance is {balance!r}, it must be 'auto', 'on' or 'off'.")
     return "pool" if balance == "on" else "grid"
 
 
@@ -70,8 +69,7 @@ def choose_config(
     Raises:
         InvalidInputError: A switch holds another word, or there are no groups.
     """
-    if fetch not in ("ticket", "stride"):
-        raise InvalidInputError(f"fetch is {fetch!r}, it must be 'ticket' or 'stride'.")
+    check_word("fetch", fetch, get_args(Fetch))
     count = compute_units * OVER_PROVISION if groups is None else groups
     return KernelConfig(schedule=choose_schedule(balance, experts), fetch=fetch, groups=count)
 
@@ -138,8 +136,7 @@ def choose_micro_kernel(workload: Workload, device: DeviceInfo, switch: MicroKer
     Raises:
         InvalidInputError: The switch holds another word.
     """
-    if switch not in get_args(MicroKernelSwitch):
-        raise InvalidInputError(f"micro_kernel is {switch!r}, it must be 'auto', 'fma' or 'dpas'.")
+    check_word("micro_kernel", switch, get_args(MicroKernelSwitch))
     if switch == "dpas" and not device.xmx_subgroup:
         return "dpas", "asked for where there is no XMX: sub-group broadcasts stand in for dpas, slow, for tests alone"
     if switch != "auto":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -99,12 +99,8 @@ def command(
         config = replace(config, virtual_gpu=config.virtual_gpu or place.virtual)
         measurement, failed = measure(job, config, names, rounds, proof or profile, max_error)
         _show(measurement, rounds, profile)
-        outputs: dict[Path | None, Callable[[], str | bytes]] = {
-            csv: lambda: to_csv(measurement),
-            json: lambda: to_json(measurement),
-            plot: lambda: draw(measurement, picture),
-        }
-        write_together({path: content() for path, content in outputs.items() if path is not None})
+        outputs = ((csv, to_csv), (json, to_json), (plot, partial(draw, kind=picture)))
+        write_together({path: content(measurement) for path, content in outputs if path is not None})
         if failed:
             raise OvMoeError(failed)
 

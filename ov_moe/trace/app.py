@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,7 +83,7 @@ def record_command(
         if output.suffix == ".json":
             raise InvalidInputError(f"{output} is where the JSON beside the CSV goes: give the CSV another name.")
         check_writable((output, metadata_path(output), heat_map, timeline))
-        kinds = _kinds(heat_map, timeline)
+        _check_pictures(heat_map, timeline)
         properties = parse_properties(setting or [])
         config = Config.from_environment()
         place = choose(device)
@@ -103,7 +102,7 @@ def record_command(
             layer=layer,
         )
         contents = recording.contents(output)
-        contents |= _show(recording, tile, groups, layer, empty, kinds)
+        contents |= _show(recording, tile, groups, layer, empty, heat_map, timeline)
         write_together(contents)
         typer.echo(f"Written: {', '.join(map(str, contents))}")
         if all(one.text is None for one in prompts):
@@ -125,27 +124,26 @@ def show_command(
         from ov_moe.trace.recording import check_layer, load
 
         check_writable((heat_map, timeline))
-        kinds = _kinds(heat_map, timeline)
+        _check_pictures(heat_map, timeline)
         found = load(recording)
         check_layer(layer, len(found.layers))
-        write_together(_show(found, tile, groups, layer, empty, kinds))
+        write_together(_show(found, tile, groups, layer, empty, heat_map, timeline))
 
 
-@dataclass(frozen=True)
-class _Kinds:
-    """Where the pictures go, each with its format."""
-
-    heat_map: tuple[Path, str] | None
-    timeline: tuple[Path, str] | None
-
-
-def _kinds(heat_map: Path | None, timeline: Path | None) -> _Kinds:
-    both = [None if path is None else (path, figure_format(path)) for path in (heat_map, timeline)]
-    return _Kinds(both[0], both[1])
+def _check_pictures(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None:
+            figure_format(path)
 
 
 def _show(
-    recording: Recording, tile: int, groups: int, layer: int | None, empty: float, wanted: _Kinds
+    recording: Recording,
+    tile: int,
+    groups: int,
+    layer: int | None,
+    empty: float,
+    heat_map: Path | None,
+    timeline: Path | None,
 ) -> dict[Path, bytes | str]:
     """Print the table and the simulation; returns the pictures that are wanted."""
     from ov_moe.trace import plots, simulate
@@ -173,13 +171,11 @@ def _show(
         + f". Model: a tile takes 1 whatever its rows, a group without work {empty:g}."
     )
     pictures = dict[Path, bytes | str]()
-    if wanted.heat_map is not None:
-        path, kind = wanted.heat_map
-        pictures[path] = plots.heat_map(recording, kind)
-    if wanted.timeline is not None:
-        path, kind = wanted.timeline
+    if heat_map is not None:
+        pictures[heat_map] = plots.heat_map(recording, figure_format(heat_map))
+    if timeline is not None:
         title = f"layer {chosen}, {plots.counted(int(counts.sum()), 'row')}, {plots.counted(groups, 'group')}"
-        pictures[path] = plots.timelines(both, title, kind)
+        pictures[timeline] = plots.timelines(both, title, figure_format(timeline))
     return pictures
 
 
