@@ -12,8 +12,9 @@ from typing import Any
 import bounds
 import numpy as np
 import pytest
-from blocks import Block, Projection, Results, poison, random_block, same_bits
+from blocks import Block, Results, random_block, same_bits
 from kernel_cases import GPT_OSS, hot
+from micro_kernels import assert_same, check_results, rounded
 
 from ov_moe.devices.opencl import default_device
 from ov_moe.errors import InvalidInputError
@@ -37,21 +38,9 @@ def dpas(schedule: str, device: dict[str, int], groups: int = 7, **more: int) ->
     return KernelConfig(kind, fetch, groups, micro_kernel="dpas", emulation=True, **shape)
 
 
-def rounded(block: Block) -> Block:
-    """The block that the kernel computes: every weight rounded once to f16."""
-
-    def once(part: Projection) -> Projection:
-        return replace(part, dense=part.dense.astype(HALF).astype(np.float64))
-
-    return replace(block, gate=once(block.gate), up=None if block.up is None else once(block.up), down=once(block.down))
-
-
 def check(block: Block, setting: KernelConfig) -> Results:
     results = block.run_all(default_device(), setting)
-    plan = block.spec.plan_layout.view(results.plan)
-    for array, used in ((results.h, plan.live_rows), (results.d, plan.live_rows), (results.y, plan.tokens)):
-        assert same_bits(array[used:], np.full_like(array[used:], poison(array.dtype)))
-    bounds.error(rounded(block), results.y).check()
+    check_results(rounded(block), results)
     return results
 
 
@@ -130,11 +119,6 @@ def crowd(request: pytest.FixtureRequest, rng: np.random.Generator) -> Block:
     kinds = {"u4": {"hidden": 128, "intermediate": 66, "zero": True}, "f16": {"hidden": 65, "intermediate": 47}}
     options = {"precision": request.param, "ids": hot(rng, 100, 20, 3), "max_tokens": 110, **kinds[request.param]}
     return random_block(rng, tokens=100, experts=20, top_k=3, dtype=HALF, **options)
-
-
-def assert_same(found: Results, expected: Results) -> None:
-    for name in ("h", "d", "y"):
-        assert same_bits(getattr(found, name), getattr(expected, name)), name
 
 
 @pytest.mark.parametrize("device", [ARC, XE2], ids=["of 8", "of 16"])

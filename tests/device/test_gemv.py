@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import bounds
 import numpy as np
 import pytest
-from blocks import Block, Results, guarded, poison, random_block, random_ids, same_bits
+from blocks import Block, Results, guarded, random_block, random_ids, same_bits
 from kernel_cases import GPT_OSS, config, hot
+from micro_kernels import assert_same, check_results
 
 from ov_moe.devices.opencl import default_device
 from ov_moe.errors import InvalidInputError
@@ -30,10 +30,7 @@ def gemv(schedule: str, groups: int = 7, subgroup: int = 8, **more: int) -> Kern
 
 def check(block: Block, setting: KernelConfig) -> Results:
     results = block.run_all(default_device(), setting)
-    plan = block.spec.plan_layout.view(results.plan)
-    for array, used in ((results.h, plan.live_rows), (results.d, plan.live_rows), (results.y, plan.tokens)):
-        assert same_bits(array[used:], np.full_like(array[used:], poison(array.dtype)))
-    bounds.error(block, results.y).check()
+    check_results(block, results)
     return results
 
 
@@ -128,11 +125,6 @@ def crowd(request: pytest.FixtureRequest, rng: np.random.Generator) -> Block:
     kinds = {"u4": {"hidden": 128, "intermediate": 66, "zero": True}, "f16": {"hidden": 65, "intermediate": 47}}
     options = {"precision": request.param, "ids": hot(rng, 100, 20, 3), "max_tokens": 110, **kinds[request.param]}
     return random_block(rng, tokens=100, experts=20, top_k=3, dtype=HALF, **options)
-
-
-def assert_same(found: Results, expected: Results) -> None:
-    for name in ("h", "d", "y"):
-        assert same_bits(getattr(found, name), getattr(expected, name)), name
 
 
 def test_schedules_agree_bit_for_bit(crowd: Block) -> None:

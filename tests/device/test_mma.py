@@ -12,8 +12,9 @@ from typing import Any
 import bounds
 import numpy as np
 import pytest
-from blocks import Block, Projection, Results, poison, random_block, same_bits
+from blocks import Block, Results, poison, random_block, same_bits
 from kernel_cases import GPT_OSS, hot, same
+from micro_kernels import check_results, rounded
 
 from ov_moe.devices.opencl import default_device
 from ov_moe.errors import InvalidInputError
@@ -56,15 +57,6 @@ TILES = {
 }
 
 
-def rounded(block: Block) -> Block:
-    """The block that the kernel computes: every weight rounded once to f16."""
-
-    def once(part: Projection) -> Projection:
-        return replace(part, dense=part.dense.astype(HALF).astype(np.float64))
-
-    return replace(block, gate=once(block.gate), up=None if block.up is None else once(block.up), down=once(block.down))
-
-
 def run(block: Block, setting: KernelConfig) -> Results:
     device = default_device()
     return block.run_all(device, replace(setting, emulation=device.info.vendor != "nvidia"))
@@ -73,10 +65,7 @@ def run(block: Block, setting: KernelConfig) -> Results:
 def check(block: Block, setting: KernelConfig) -> Results:
     assert mma_refusal(block.spec, "f16") is None
     results = run(block, setting)
-    plan = block.spec.plan_layout.view(results.plan)
-    for array, used in ((results.h, plan.live_rows), (results.d, plan.live_rows), (results.y, plan.tokens)):
-        assert same_bits(array[used:], np.full_like(array[used:], poison(array.dtype)))
-    bounds.error(rounded(block), results.y).check()
+    check_results(rounded(block), results)
     return results
 
 

@@ -1,0 +1,32 @@
+"""What the tests of the micro-kernels share: how results are checked, and the values that a kernel may take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import bounds
+import numpy as np
+from blocks import Block, Projection, Results, poison, same_bits
+
+
+def rounded(block: Block) -> Block:
+    """The block that the kernel computes: every weight rounded once to f16."""
+
+    def once(part: Projection) -> Projection:
+        return replace(part, dense=part.dense.astype(np.float16).astype(np.float64))
+
+    return replace(block, gate=once(block.gate), up=None if block.up is None else once(block.up), down=once(block.down))
+
+
+def check_results(block: Block, results: Results) -> None:
+    """Nothing is written behind the last row, and y is the oracle's of ``block`` within its roundings."""
+    plan = block.spec.plan_layout.view(results.plan)
+    for array, used in ((results.h, plan.live_rows), (results.d, plan.live_rows), (results.y, plan.tokens)):
+        assert same_bits(array[used:], np.full_like(array[used:], poison(array.dtype)))
+    bounds.error(block, results.y).check()
+
+
+def assert_same(found: Results, expected: Results) -> None:
+    """The same bits of h, d and y."""
+    for name in ("h", "d", "y"):
+        assert same_bits(getattr(found, name), getattr(expected, name)), name
