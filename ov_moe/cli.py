@@ -162,7 +162,10 @@ def run() -> None:
     """The command ``ov-moe``: ends with one sentence also where its own output cannot be written."""
     try:
         with one_sentence("Interrupted."):
-            app()
+            try:
+                app()
+            finally:
+                sys.stdout.flush()  # else it fails behind the guard, where Python ends
     except typer.Exit as ending:
         sys.exit(ending.exit_code)
 

@@ -42,8 +42,7 @@ def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         _say(interrupted, 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
     except BrokenPipeError:
-        # Whoever read the output has left; what Python still wants to flush goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _let_go_of_stdout()  # whoever read it has left
         raise typer.Exit(1) from None
     except (typer.Exit, typer.Abort):
         raise
@@ -52,10 +51,17 @@ def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
             raise
         _say(f"OpenVINO says: {said(error)}.")
     except OSError as error:
+        if not error.filename:
+            _let_go_of_stdout()
         _say(f"{error.filename or 'Standard output, or another stream'}: {error.strerror or error}.")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _let_go_of_stdout() -> None:
+    """What Python still wants to flush at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _say(sentence: str, status: int = 1) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ov_moe.errors import OutputError
@@ -30,8 +30,8 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     try:
         for path, content in contents.items():
             data = content.encode() if isinstance(content, str) else content
-            if path.absolute() in _STDOUT:
-                # Opened by name, a file behind it would lose what was printed before.
+            if any(step in _STDOUT for step in _steps(path)):
+                # Opened by name, a file behind it would mix up what is printed before and after.
                 sys.stdout.flush()
                 sys.stdout.buffer.write(data)
                 sys.stdout.flush()
@@ -78,14 +78,20 @@ def check_writable(paths: Iterable[Path | None]) -> None:
 
 def _is_stream(path: Path) -> bool:
     """Whether the path leads to a terminal, a pipe, a device or a file that is open, which no file may replace."""
-    step = path.absolute()
-    for _ in range(_MOST_LINKS):
+    for step in _steps(path):
         if step.is_relative_to("/proc") or (step.is_relative_to("/dev") and not step.is_relative_to("/dev/shm")):
             return True
+    return path.exists() and not path.is_file()
+
+
+def _steps(path: Path) -> Iterator[Path]:
+    """The path, what it links to, what that links to, ..."""
+    step = path.absolute()
+    for _ in range(_MOST_LINKS):
+        yield step
         if not step.is_symlink():
-            break
+            return
         step = step.parent / os.readlink(step)
-    return step.exists() and not step.is_file()
 
 
 def _draft(path: Path) -> Path:

@@ -90,13 +90,13 @@ def test_standard_output_in_a_file_gets_the_table_and_what_is_named_so(name: str
     code = (
         "import sys; from pathlib import Path; from ov_moe.commands import output_files\n"
         "print('table'); path = Path(sys.argv[1]); output_files.check_writable([path])\n"
-        "output_files.write_whole(path, 'content\\n')"
+        "output_files.write_whole(path, 'content\\n'); print('end')"
     )
     with file.open("w", encoding="utf-8") as stdout:
         place = str(link) if name == "link" else name
         done = subprocess.run([sys.executable, "-c", code, place], stdout=stdout, check=False)
     assert done.returncode == 0
-    assert sorted(file.read_text(encoding="utf-8").split()) == ["content", "table"]
+    assert file.read_text(encoding="utf-8").split() == ["table", "content", "end"]
     assert link.is_symlink()
     assert Path("/dev/stdout").is_symlink()
 

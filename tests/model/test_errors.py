@@ -69,7 +69,7 @@ def test_max_tokens_is_a_count(plain, max_tokens):
 
 
 @pytest.mark.parametrize(
-    "device", ["HETERO:GPU,CPU", "AUTO", "AUTO:CPU,GPU", "MULTI:GPU,CPU", "NPU", "gpu", "GPU.x", ""]
+    "device", ["HETERO:GPU,CPU", "HETERO:GPU", "AUTO", "AUTO:CPU,GPU", "MULTI:GPU,CPU", "NPU", "gpu", "GPU.x", ""]
 )
 def test_devices_that_are_not_served(core, optimised, device):
     with says(
