@@ -12,6 +12,7 @@ from ov_moe.config import Config
 from ov_moe.devices.intel_cpu_runtime import cache_folder
 from ov_moe.devices.target import Target, activations, parse_target
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.attributes import check_layer_name
 from ov_moe.kernels.choose import choose_model_config
 from ov_moe.kernels.config import ModelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
@@ -112,6 +113,8 @@ def prepare(
             "The model holds no ov-moe operation: call ov_moe.optimize(model) first, "
             "and core.compile_model where its report shows no rewritten block."
         )
+    for node in operations:
+        check_layer_name(str(node.get_friendly_name()))
     target = parse_target(core, device)
     properties = dict(config or {})
     register(core)

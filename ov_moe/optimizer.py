@@ -9,11 +9,13 @@ import openvino as ov
 
 from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.attributes import layer_name
 from ov_moe.report import Report, RewrittenBlock, SkippedBlock
 from ov_moe.spec import Balance
-from ov_moe.transformations.block import MoEBlock
+from ov_moe.transformations.block import MoEBlock, Skipped
 from ov_moe.transformations.constant_ids import computed_blocks
 from ov_moe.transformations.families import find_blocks
+from ov_moe.transformations.island import spec_of
 from ov_moe.transformations.operations import moe_operations
 from ov_moe.transformations.rewrite import Rewrite
 
@@ -62,7 +64,7 @@ def _find(model: ov.Model, config: Config) -> tuple[list[MoEBlock], Report]:
     """The blocks that can be rewritten, and the report on them; raises as ``optimize`` does."""
     if not isinstance(model, ov.Model):
         raise InvalidInputError(f"optimize takes an openvino.Model, this is {type(model).__name__}: read the IR first.")
-    blocks, skipped = computed_blocks(*find_blocks(model))
+    blocks, skipped = _that_fit(*computed_blocks(*find_blocks(model)), config.max_tokens)
     layers = {str(node.get_attributes()["layer"]) for node in moe_operations(model)}
     blocks = _with_names_of_their_own(blocks, layers)
     report = Report(
@@ -75,11 +77,28 @@ def _find(model: ov.Model, config: Config) -> tuple[list[MoEBlock], Report]:
     return blocks, report
 
 
+def _that_fit(blocks: list[MoEBlock], skipped: list[Skipped], max_tokens: int) -> tuple[list[MoEBlock], list[Skipped]]:
+    """The blocks that can be described to the kernels; the others join ``skipped``."""
+    fit, rest = list[MoEBlock](), list(skipped)
+    for block in blocks:
+        try:
+            spec_of(block, max_tokens).attributes()
+        except InvalidInputError as error:
+            rest.append(Skipped(layer_name(block.name), str(error)))
+        else:
+            fit.append(block)
+    return fit, rest
+
+
 def _with_names_of_their_own(blocks: list[MoEBlock], taken: set[str]) -> list[MoEBlock]:
-    """Blocks whose names are no others': names tell the operations of blocks apart, and nodes may share one."""
+    """Blocks whose names are no others': names tell the operations of blocks apart, and nodes may share one.
+
+    The plugin writes them into programs: no character in them ends a line.
+    """
     used, named = set(taken), []
     for block in blocks:
-        names = (block.name if count == 1 else f"{block.name}#{count}" for count in itertools.count(1))
+        stem = layer_name(block.name)
+        names = (stem if count == 1 else f"{stem}#{count}" for count in itertools.count(1))
         name = next(name for name in names if name not in used)
         used.add(name)
         named.append(block if name == block.name else replace(block, name=name))

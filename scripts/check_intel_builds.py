@@ -21,7 +21,8 @@ from rich.table import Table
 from ov_moe.devices import ocloc
 from ov_moe.devices.ocloc import Build
 from ov_moe.errors import DeviceError
-from ov_moe.kernels.block import FOUR_BIT, BlockSpec
+from ov_moe.kernels.attributes import FOUR_BIT
+from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.choose import choose_config, decode_config, dpas_config, gemv_config
 from ov_moe.kernels.compose import compiler_options, program
 from ov_moe.kernels.config import STANDARD, KernelConfig

@@ -13,11 +13,12 @@ import openvino as ov
 from openvino import opset13 as ops
 from openvino.op import Constant
 
-from ov_moe.kernels.block import FOUR_BIT, BlockSpec
+from ov_moe.kernels.attributes import FOUR_BIT, Attribute
+from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.plan import ID_ABSENT
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage, for_decode
 from ov_moe.ops import operation_of
-from ov_moe.ops.base import Attribute, MoEOp
+from ov_moe.ops.base import MoEOp
 
 from .block import MoEBlock
 from .nodes import reshaped
@@ -90,9 +91,12 @@ class Island:
         return reshaped(y, [spec.max_tokens, spec.hidden])
 
 
-def island_of(block: MoEBlock, max_tokens: int, balance: str) -> Island:
-    """The island of a matched block for up to ``max_tokens`` tokens."""
-    spec = BlockSpec(
+def spec_of(block: MoEBlock, max_tokens: int) -> BlockSpec:
+    """Sizes and formats of a matched block in buffers for ``max_tokens`` tokens.
+
+    Raises InvalidInputError where the kernels have no room for them.
+    """
+    return BlockSpec(
         block.experts,
         block.top_k,
         max_tokens,
@@ -104,6 +108,11 @@ def island_of(block: MoEBlock, max_tokens: int, balance: str) -> Island:
         block.gate_bias is not None,
         block.down_bias is not None,
     )
+
+
+def island_of(block: MoEBlock, max_tokens: int, balance: str) -> Island:
+    """The island of a matched block for up to ``max_tokens`` tokens; raises as ``spec_of``."""
+    spec = spec_of(block, max_tokens)
     up = _inputs(block.up, 5) if block.up is not None else [_or_stand_in(block.gate_bias, 5)]
     down = [*_inputs(block.down, 2), _or_stand_in(block.down_bias, 5)]
     return Island(spec, block.name, balance, (*_inputs(block.gate, 2), *up, *down))

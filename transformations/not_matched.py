@@ -5,6 +5,7 @@ from __future__ import annotations
 import openvino as ov
 
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.attributes import layer_name
 
 
 class NotMatched(InvalidInputError):  # noqa: N818  (an answer of the matchers, not a failure of the program)
@@ -18,9 +19,9 @@ class NotMatched(InvalidInputError):  # noqa: N818  (an answer of the matchers, 
     def __init__(self, reason: str, node: ov.Node) -> None:
         super().__init__(f"{describe(node)} {reason}")
         self.reason = reason
-        self.node_name = str(node.get_friendly_name())
+        self.node_name = layer_name(node.get_friendly_name())
 
 
 def describe(node: ov.Node) -> str:
     """Type and friendly name of a node, as reasons write them: ``MatMul 'layers.0/mlp/up'``."""
-    return f"{node.get_type_name()} '{node.get_friendly_name()}'"
+    return f"{node.get_type_name()} '{layer_name(node.get_friendly_name())}'"

@@ -45,7 +45,7 @@ class Rewrite:
             self._replaced[block.output.get_node().get_name()] = self._build(current, source)
         for block in blocks:
             replacement = self._replaced[block.output.get_node().get_name()]
-            replacement.get_node().set_friendly_name(block.name)
+            replacement.get_node().set_friendly_name(block.output.get_node().get_friendly_name())
             replacement.get_tensor().set_names(block.output.get_names())
             for target in block.output.get_target_inputs():
                 target.replace_source_output(replacement)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from ov_moe import reference
 from ov_moe.devices.opencl import Tensor
-from ov_moe.kernels.block import FOUR_BIT, BlockSpec
+from ov_moe.kernels.attributes import FOUR_BIT
+from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.pack import pack_projection
 from ov_moe.spec import GateUpLayout, ProjectionSpec
 

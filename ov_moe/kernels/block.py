@@ -2,55 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.attributes import Attribute, activation_attributes, check_sizes, parsed, projection_attributes
 from ov_moe.kernels.plan import PlanLayout
 from ov_moe.kernels.stages import GATE_UP, GATE_UP_FUSED, Stage
 from ov_moe.spec import SWIGLU, Activation, GateUpLayout, ProjectionSpec
-
-FOUR_BIT = ("u4", "i4", "f4e2m1")
-
-
-def projection_attributes(name: str, spec: ProjectionSpec) -> dict[str, int | str]:
-    """The attributes of one projection, e.g. ``gate_format``: tokens that name functions in cl/weights.cl.
-
-    Raises InvalidInputError where a row of 4-bit weights would not start on a byte, or groups do not fill K.
-    """
-    if spec.group_size and (spec.k % spec.group_size or (spec.group_size % 2 and spec.group_size != spec.k)):
-        raise InvalidInputError(
-            f"{name}: group size {spec.group_size} must be even and divide K = {spec.k}, or be K itself."
-        )
-    if spec.precision in FOUR_BIT and spec.k % 2:
-        raise InvalidInputError(f"{name}: rows of {spec.k} 4-bit weights do not fill whole bytes; K must be even.")
-    real = spec.precision in ("f16", "f32")
-    if real == bool(spec.group_size) or (real and spec.zero_point):
-        raise InvalidInputError(
-            f"{name}: {spec.precision} weights with group size {spec.group_size} and "
-            f"zero_point={spec.zero_point} make no sense: integers have scales, f16 and f32 have none."
-        )
-    if spec.precision == "f4e2m1" and spec.zero_point:
-        raise InvalidInputError(f"{name}: f4e2m1 weights have a sign of their own and no zero point.")
-    return {
-        f"{name}_format": "float" if real else spec.precision,
-        f"{name}_scale": "none" if real else "e8m0" if spec.precision == "f4e2m1" else "some",
-        f"{name}_zero": spec.precision if spec.zero_point else "none",
-        f"{name}_group": spec.group_size,
-    }
-
-
-def exact_float(value: float | None) -> str:
-    """An OpenCL literal of exactly the fp32 value; None is infinity.
-
-    A string, because the GPU plugin prints attributes of type double with six decimals.
-    """
-    if value is None or math.isinf(value):
-        return "INFINITY"
-    return f"{float(np.float32(value))!r}f"
 
 
 @dataclass(frozen=True)
@@ -97,6 +56,7 @@ class BlockSpec:
                 f"gate is {i} x {h}, up {up.n} x {up.k}, down {self.down.n} x {self.down.k} (N x K): "
                 "gate and up must agree and down must be their transpose."
             )
+        check_sizes(self.sizes())
 
     @property
     def hidden(self) -> int:
@@ -128,9 +88,9 @@ class BlockSpec:
             "intermediate": self.intermediate,
         }
 
-    def attributes(self) -> Mapping[str, int | str]:
+    def attributes(self) -> Mapping[str, Attribute]:
         """Every attribute of every operation of the block; an operation takes those it names."""
-        return {
+        attributes = {
             **self.sizes(),
             **projection_attributes("gate", self.gate),
             **(projection_attributes("up", self.up) if self.up is not None else {}),
@@ -138,8 +98,6 @@ class BlockSpec:
             "gate_bias": "some" if self.gate_bias else "none",
             "down_bias": "some" if self.down_bias else "none",
             "layout": self.layout,
-            "activation": self.activation.kind,
-            "beta": exact_float(self.activation.beta),
-            "limit": exact_float(self.activation.limit),
-            "up_offset": exact_float(self.activation.up_offset),
+            **activation_attributes(self.activation),
         }
+        return parsed(attributes)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.attributes import parsed
 from ov_moe.kernels.config import KernelConfig, ModelConfig
 from ov_moe.kernels.geometry import local_size
 from ov_moe.kernels.stages import STAGES, Stage
@@ -87,9 +88,16 @@ def program(
         attributes: The operation's attributes; those that the stage names become definitions.
         inputs: (shape, NumPy dtype name) of each input.
         output: The same of the output.
+
+    Raises:
+        InvalidInputError: An attribute is missing or holds what it must not, or a buffer is none of a kernel's.
     """
+    for name in stage.attributes:
+        if name not in attributes:
+            raise InvalidInputError(f"{stage.op_type} lacks the attribute {name}.")
+    own = parsed({name: attributes[name] for name in stage.attributes})
     lines = ["#pragma OPENCL EXTENSION cl_khr_fp16 : enable"]
-    lines += [f"#define {name.upper()} {attributes[name]}" for name in stage.attributes]
+    lines += [f"#define {name.upper()} {value}" for name, value in own.items()]
     lines += [f"#define {name} {value}" for name, value in defines(stage, config)]
     for index, (shape, dtype) in enumerate(inputs):
         lines += buffer_defines(f"INPUT{index}", shape, dtype)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ov_moe.kernels.block import FOUR_BIT, BlockSpec
+from ov_moe.kernels.attributes import FOUR_BIT
+from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.config import MMA_LOAD_K, MMA_WARP, KernelConfig
 from ov_moe.spec import Activations, Workload
 

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import openvino as ov
 
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.block import FOUR_BIT
+from ov_moe.kernels.attributes import FOUR_BIT, Attribute, parse_projection, parsed
 from ov_moe.kernels.plan import PlanLayout
 from ov_moe.kernels.stages import Stage
 from ov_moe.ops.evaluate import evaluate_stage
 
-Attribute = int | str
 _SIZES: dict[str, Attribute] = {"experts": 1, "top_k": 1, "max_tokens": 1}
 REAL_TYPES = ("f32", "f16")
 ACTIVATION_DEFAULTS: dict[str, Attribute] = {
@@ -97,8 +96,19 @@ class MoEOp(ov.Op):  # type: ignore[misc]  # openvino ships no types
         """Shape inference; raises InvalidInputError with one sentence that names the operation and the input."""
         if self.get_input_size() != self.stage.inputs:
             raise InvalidInputError(f"{self._who()} has {self.get_input_size()} inputs, it takes {self.stage.inputs}.")
+        self.check_attributes()
         self.check_inputs()
         self.set_output_type(0, self.output_type(), ov.PartialShape(self.output_shape()))
+
+    def check_attributes(self) -> None:
+        """Parse every attribute and keep what it means: the file's own text goes no further.
+
+        Raises InvalidInputError, naming the operation and the attribute.
+        """
+        try:
+            self.attributes.update(parsed(self.attributes))
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{self.stage.op_type}: {error}") from None
 
     def check(self, port: int, name: str, shape: list[int], types: tuple[str, ...] = REAL_TYPES) -> None:
         """Check one input's static shape and element type."""
@@ -114,6 +124,10 @@ class MoEOp(ov.Op):  # type: ignore[misc]  # openvino ships no types
 
     def check_projection(self, name: str, port: int, n: int, k: int) -> None:
         """Check weights [E, N, K], scales and zero points at three ports against the attributes."""
+        try:
+            parse_projection(self.attributes, name, n, k)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{self._who()}: {error}") from None
         experts, group = self.number("experts"), self.number(f"{name}_group")
         precision = str(self.attributes[f"{name}_format"])
         kinds = {"float": REAL_TYPES, "i8": ("i8",)}.get(precision, ("u8",))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ov_moe.kernels.attributes import Attribute
 from ov_moe.kernels.stages import COMBINE, for_decode
-from ov_moe.ops.base import Attribute, MoEOp
+from ov_moe.ops.base import MoEOp
 
 
 class MoECombine(MoEOp):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ov_moe.kernels.attributes import Attribute
 from ov_moe.kernels.stages import DOWN, for_decode
-from ov_moe.ops.base import Attribute, MoEOp, projection_defaults
+from ov_moe.ops.base import MoEOp, projection_defaults
 
 
 class MoEDown(MoEOp):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ov_moe.kernels.attributes import Attribute
 from ov_moe.kernels.stages import GATE_UP, GATE_UP_FUSED, for_decode
-from ov_moe.ops.base import ACTIVATION_DEFAULTS, Attribute, MoEOp, projection_defaults
+from ov_moe.ops.base import ACTIVATION_DEFAULTS, MoEOp, projection_defaults
 
 
 class MoEGateUp(MoEOp):

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from ov_moe import reference
 from ov_moe.formats import unpack_nibbles
-from ov_moe.kernels.block import FOUR_BIT
+from ov_moe.kernels.attributes import FOUR_BIT, parse_activation, parse_projection
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.plan import ROW_INVALID, PlanLayout, PlanView
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE
-from ov_moe.spec import Activation, ActivationKind, GateUpLayout, Precision, ProjectionSpec
+from ov_moe.spec import GateUpLayout
 
 Attributes = Mapping[str, int | str]
 Tensor = npt.NDArray[Any]
@@ -27,21 +27,18 @@ def _plan(attributes: Attributes, plan: Tensor) -> PlanView:
 
 def _weights(attributes: Attributes, name: str, n: int, k: int, stored: Sequence[Tensor], expert: int) -> Tensor:
     """One expert's weights [N, K] in float64 from the three inputs of a projection."""
-    kind, group = str(attributes[f"{name}_format"]), int(attributes[f"{name}_group"])
-    zero = attributes[f"{name}_zero"] != "none"
-    precision = cast(Precision, "f32" if kind == "float" else kind)
-    spec = ProjectionSpec(precision, n, k, group, zero)
+    spec = parse_projection(attributes, name, n, k)
     experts = int(attributes["experts"])
     values = stored[0].reshape(experts, -1)[expert]
-    if not group:
+    if not spec.group_size:
         return cast(Tensor, reference.dequantize(spec, values)[0])
     scale = stored[1].reshape(experts, -1)[expert]
     zeros = None
-    if zero and precision in FOUR_BIT:  # packed over all experts: an expert may start inside a byte
+    if spec.zero_point and spec.precision in FOUR_BIT:  # packed over all experts: an expert may start inside a byte
         flat = unpack_nibbles(stored[2], False, experts * scale.size).reshape(experts, -1)[expert]
         padded = np.append(flat, [0] * (flat.size % 2)).astype(np.uint8)
         zeros = padded[0::2] | padded[1::2] << 4
-    elif zero:
+    elif spec.zero_point:
         zeros = stored[2].reshape(experts, -1)[expert]
     return cast(Tensor, reference.dequantize(spec, values, scale, zeros)[0])
 
@@ -50,19 +47,6 @@ def _bias(attributes: Attributes, name: str, stored: Tensor, expert: int) -> Ten
     if attributes[f"{name}_bias"] == "none":
         return 0.0
     return cast(Tensor, stored.reshape(int(attributes["experts"]), -1)[expert].astype(np.float64))
-
-
-def _activation(attributes: Attributes) -> Activation:
-    def number(name: str) -> float | None:
-        text = str(attributes[name])
-        return None if text == "INFINITY" else float(text.removesuffix("f"))
-
-    return Activation(
-        kind=cast(ActivationKind, attributes["activation"]),
-        beta=number("beta") or 0.0,
-        limit=number("limit"),
-        up_offset=number("up_offset") or 0.0,
-    )
 
 
 def _active(plan: PlanView) -> list[int]:
@@ -91,7 +75,7 @@ def gate_up(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, co
             both = x_rows @ _weights(attributes, "gate", 2 * intermediate, hidden, inputs[2:5], expert).T
             both += _bias(attributes, "gate", inputs[5], expert)
             gate, up = reference.split_gate_up(both, cast(GateUpLayout, attributes["layout"]))
-        h[rows] = reference.activate(_activation(attributes), gate, up)
+        h[rows] = reference.activate(parse_activation(attributes), gate, up)
 
 
 def down(attributes: Attributes, inputs: Sequence[Tensor], output: Tensor, config: KernelConfig) -> None:

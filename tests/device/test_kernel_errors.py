@@ -16,6 +16,7 @@ from kernel_cases import config
 from ov_moe.devices import opencl
 from ov_moe.devices.opencl import OpenCLDevice, default_device
 from ov_moe.errors import DeviceError
+from ov_moe.kernels.compose import program
 from ov_moe.kernels.geometry import COMBINE_SIZE, WorkSize
 from ov_moe.kernels.stages import COMBINE, ROUTE
 
@@ -42,16 +43,14 @@ def test_an_id_out_of_range_makes_its_token_nan_and_no_other(
 
 def test_a_kernel_that_does_not_build_is_named(rng: np.random.Generator) -> None:
     block = small_block(rng)
-    attributes = {**block.spec.attributes(), "hidden": "no_number"}
     inputs = [np.zeros((120, 34), np.float32), np.zeros((block.spec.plan_layout.size, 1), np.int32), block.weights]
+    shapes = [(array.shape, array.dtype.name) for array in inputs]
+    text = program(COMBINE, config("grid"), block.spec.attributes(), shapes, ((40, 34), "float32"))
+    broken = text.replace("#define HIDDEN 34", "#define HIDDEN no_number")
+    assert broken != text
     with pytest.raises(DeviceError, match=r"(?s)ov_moe_combine does not build on .*no_number"):
-        default_device().run(
-            COMBINE,
-            config("grid"),
-            attributes,
-            inputs,
-            np.zeros((40, 34), np.float32),
-            WorkSize((1, 1, 1), COMBINE_SIZE),
+        default_device().launch(
+            broken, COMBINE.entry, WorkSize((1, 1, 1), COMBINE_SIZE), inputs, np.zeros((40, 34), np.float32)
         )
 
 

@@ -7,7 +7,8 @@ import pytest
 from kernel_cases import config
 
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.block import BlockSpec, projection_attributes
+from ov_moe.kernels.attributes import projection_attributes
+from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.choose import AUTO_BALANCE_EXPERTS, choose_config, choose_schedule
 from ov_moe.kernels.compose import defines
 from ov_moe.kernels.config import KernelConfig
