@@ -3,7 +3,7 @@
 // Inputs: d, plan, top-k weights.
 
 #define EIGHTS(NAME) \
-    (CAT(NAME, _PITCHES)[1] == 1 && CAT(NAME, _PITCHES)[0] % 8 == 0 && CAT(NAME, _OFFSET) % 8 == 0)
+    (PITCH(NAME, 1) == 1 && PITCH(NAME, 0) % 8 == 0 && CAT(NAME, _OFFSET) % 8 == 0)
 // f16 moves 16 bytes at a time where every row starts on 16 bytes.
 #define WIDE                                                                                                     \
     (CAT(IS_HALF_, INPUT0_TYPE) && CAT(IS_HALF_, OUTPUT0_TYPE) && HIDDEN % 8 == 0 && EIGHTS(INPUT0) && EIGHTS(OUTPUT0))
@@ -42,6 +42,9 @@ __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1)))
 kernel void ov_moe_combine(const global INPUT0_TYPE *d, const global int *plan, const global INPUT2_TYPE *weights,
                            global OUTPUT0_TYPE *y)
 {
+#if SCALED_IN
+    const bool wide = plan[PLAN_D_WIDE];
+#endif
     const uint items_of_token = HIDDEN / COLUMNS, items = plan[PLAN_TOKENS] * items_of_token;
     for (uint item = get_global_id(0); item < items; item += get_global_size(0)) {
         const int t = item / items_of_token, column = item % items_of_token * COLUMNS;
@@ -53,11 +56,16 @@ kernel void ov_moe_combine(const global INPUT0_TYPE *d, const global int *plan, 
             // A pair without a row reads row 0 and counts nothing: the loads need not wait for a branch.
             const global INPUT0_TYPE *from = d + AT(INPUT0, max(rows[slot], 0), column);
             const float weight = (float)weights[AT(INPUT2, t, slot)];
+            float factor = 1.0f;
+#if SCALED_IN
+            if (wide && rows[slot] >= 0)
+                factor = in_factor(d, AT(INPUT0, rows[slot], 0), 0, column);
+#endif
             if (WIDE) {
-                const float8 part = load_halves(from);
+                const float8 part = load_halves(from) * factor;
                 sum = rows[slot] >= 0 ? fma((float8)weight, part, sum) : sum;
             } else {
-                const float part = (float)*from;
+                const float part = (float)*from * factor;
                 sum.s0 = rows[slot] >= 0 ? fma(weight, part, sum.s0) : sum.s0;
             }
             if (rows[slot] == ROW_INVALID)

@@ -8,6 +8,11 @@
 
 #define CAT_(a, b) a##b
 #define CAT(a, b) CAT_(a, b)
+// Pitch i of a buffer. The plugin writes all four as an array, "(size_t []){ ... }", which Intel's compiler loads from
+// memory at each use; as a vector they are constants.
+#define VECTOR_FOR(array) (ulong4)
+#define EXPANDED(...) __VA_ARGS__
+#define PITCH(NAME, i) (EXPANDED(VECTOR_FOR CAT(NAME, _PITCHES))[i])
 #define CEIL_DIV(a, b) (((a) + (b) - 1) / (b))
 
 #define SCHEDULE_grid 0
@@ -33,7 +38,7 @@
 // Index of element (row, column) of a buffer, e.g. x[AT(INPUT0, t, k)]: pitches and offset are the plugin's to
 // choose, an input may be a slice of a larger buffer.
 #define AT(NAME, row, column) \
-    (CAT(NAME, _OFFSET) + (ulong)(row) * CAT(NAME, _PITCHES)[0] + (ulong)(column) * CAT(NAME, _PITCHES)[1])
+    (CAT(NAME, _OFFSET) + (ulong)(row) * PITCH(NAME, 0) + (ulong)(column) * PITCH(NAME, 1))
 
 // A pair is one (token, slot): pair = token * TOP_K + slot. A row is a pair's place once ordered by expert.
 #define MAX_ROWS (MAX_TOKENS * TOP_K)
@@ -50,6 +55,8 @@
 #define PLAN_TOKENS 0 // tokens up to the last one that is not ID_ABSENT
 #define PLAN_LIVE_ROWS 1
 #define PLAN_TILES 2 // row tiles of all experts
+#define PLAN_H_WIDE 3 // 1 where a row of h holds values beyond f16: see exponents.cl
+#define PLAN_D_WIDE 4
 #define PLAN_TICKET_GATE_UP 16
 #define PLAN_TICKET_DOWN 32
 #define PLAN_ROW_OFFSET 48

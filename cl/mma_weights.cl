@@ -8,7 +8,7 @@
 // word for scale and zero point, both f16, [E, groups, N]; mma.py has the number of rows from which it pays.
 //
 // Rounding: a weight is round_f16((q - zero) * scale), the difference exact: what the model's own f16 decompression gives.
-// Scales of f4e2m1 are below 4: 2^14 times a scale is an f16.
+// Scales of f4e2m1 are below 4, 2^14 times a scale being an f16: others are infinite, and refused in packed weights.
 
 #if MICRO_KERNEL_ID == MICRO_KERNEL_mma
 

@@ -176,6 +176,8 @@ kernel void ov_moe_route(const global INPUT0_TYPE *ids, global int *plan)
         plan[PLAN_TOKENS] = tokens;
         plan[PLAN_LIVE_ROWS] = before.x;
         plan[PLAN_TILES] = before.y;
+        plan[PLAN_H_WIDE] = 0;
+        plan[PLAN_D_WIDE] = 0;
         plan[PLAN_TICKET_GATE_UP] = 0;
         plan[PLAN_TICKET_DOWN] = 0;
         plan[PLAN_ROW_OFFSET + EXPERTS] = before.x;

@@ -203,30 +203,50 @@ typedef struct {
 // ---- x
 // Whether 8 neighbours along K stand together and at words' boundaries.
 #define X_WIDE \
-    (GEMM_K % 8 == 0 && INPUT0_OFFSET % 2 == 0 && INPUT0_PITCHES[0] % 2 == 0 && INPUT0_PITCHES[1] == 1)
+    (GEMM_K % 8 == 0 && INPUT0_OFFSET % 2 == 0 && PITCH(INPUT0, 0) % 2 == 0 && PITCH(INPUT0, 1) == 1)
 
+// 8 neighbours along K of the row that begins at `source`.
+inline uint4 load_unit(const global INPUT0_TYPE *x, ulong source, int k)
+{
+    uint4 words = 0;
+    if (X_WIDE) {
+        if (GEMM_K % TILE_K == 0 || k < GEMM_K)
+            words = vload4(0, (const global uint *)(x + source + k));
+    } else {
+        half8 v = 0.0h;
+        for (int j = 0; j < 8; ++j)
+            if (k + j < GEMM_K)
+                v[j] = x[source + (k + j) * PITCH(INPUT0, 1)];
+        words = as_uint4(v);
+    }
+    return words;
+}
 // Fills one half of the local memory with K [k0 .. k0 + TILE_K) of the tile's rows; source[r] is row r's first
-// element. Dead rows are left as they are: dpas keeps rows apart, and nobody stores their sums.
-inline void gather_rows(local uint *x_tile, const global INPUT0_TYPE *x, const local ulong *source, int rows, int k0)
+// element. Dead rows are left as they are: dpas keeps rows apart, and nobody stores their sums. `exponents` are those
+// that the rows are brought to, if any.
+inline void gather_units(local uint *x_tile, const global INPUT0_TYPE *x, const local ulong *source, int rows, int k0,
+                         const local int *exponents, bool scaled)
 {
     for (int i = get_local_id(0); i < X_UNITS; i += LOCAL_SIZE) {
         const int r = i / (TILE_K / 8), u = i % (TILE_K / 8), k = k0 + 8 * u;
         if (r >= rows)
             break; // rows only grow
-        uint4 words = 0;
-        if (X_WIDE) {
-            if (GEMM_K % TILE_K == 0 || k < GEMM_K)
-                words = vload4(0, (const global uint *)(x + source[r] + k));
-        } else {
-            half8 v = 0.0h;
-            for (int j = 0; j < 8; ++j)
-                if (k + j < GEMM_K)
-                    v[j] = x[source[r] + (k + j) * INPUT0_PITCHES[1]];
-            words = as_uint4(v);
-        }
+        uint4 words = load_unit(x, source[r], k);
+#if SCALED_IN // 8 neighbours share a block
+        if (scaled && k < GEMM_K)
+            words = as_uint4(convert_half8(convert_float8(as_half8(words)) * in_factor(x, source[r], exponents[r], k)));
+#endif
         local uint *operand = x_tile + (r / FRAG * (TILE_K / FRAG_K) + u / 2) * FRAG_WORDS;
         vstore4(pairs_of_halves(words), 0, operand + r % FRAG * 8 + u % 2 * 4);
     }
+}
+inline void gather_rows(local uint *x_tile, const global INPUT0_TYPE *x, const local ulong *source, int rows, int k0,
+                        const local int *exponents)
+{
+    if (exponents)
+        gather_units(x_tile, x, source, rows, k0, exponents, true);
+    else
+        gather_units(x_tile, x, source, rows, k0, exponents, false);
 }
 
 // ---- The interface of a micro-kernel: see gemm.cl
@@ -252,12 +272,12 @@ inline void gather_rows(local uint *x_tile, const global INPUT0_TYPE *x, const l
         UNROLL for (int f = 0; f < FRAGS_N; ++f)                                                                     \
             UNROLL for (int i = 0; i < FRAGS_M; ++i)                                                                 \
                 acc[f][i] = 0.0f;                                                                                    \
-        gather_rows(tile_x, x, source, (task).rows, 0);                                                              \
+        gather_rows(tile_x, x, source, (task).rows, 0, IN_EXPONENT);                                                 \
         for (int k0 = 0; k0 < GEMM_K; k0 += TILE_K) {                                                                \
             local uint *half_x = tile_x + k0 / TILE_K % 2 * X_WORDS;                                                 \
             barrier(CLK_LOCAL_MEM_FENCE); /* this half is filled, and all are done with the other */                 \
             if (k0 + TILE_K < GEMM_K)                                                                                \
-                gather_rows(tile_x + (k0 / TILE_K + 1) % 2 * X_WORDS, x, source, (task).rows, k0 + TILE_K);          \
+                gather_rows(tile_x + (k0 / TILE_K + 1) % 2 * X_WORDS, x, source, (task).rows, k0 + TILE_K, IN_EXPONENT); \
             UNROLL for (int j = 0; j < TILE_K / WEIGHTS_K; ++j)                                                      \
                 if (k0 + j * WEIGHTS_K < GEMM_K) /* TILE_K may be more than is left */                               \
             {                                                                                                        \
@@ -278,6 +298,11 @@ inline void gather_rows(local uint *x_tile, const global INPUT0_TYPE *x, const l
             }                                                                                                        \
         }                                                                                                            \
         barrier(CLK_LOCAL_MEM_FENCE); /* the next task overwrites both halves */                                     \
+        IN_SCALE_BACK(UNROLL for (int i = 0; i < FRAGS_M; ++i) {                                                     \
+            const float8 scale = as_float8(vload8(0, in_exponent + DPAS_ROW(i)) + 127 << 23);                        \
+            UNROLL for (int f = 0; f < FRAGS_N; ++f)                                                                 \
+                acc[f][i] *= scale;                                                                                  \
+        })                                                                                                           \
     }
 
 // STORE(row, column, sum of part 0, sum of the last part) for every sum of the calling work-item; row and column

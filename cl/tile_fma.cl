@@ -66,13 +66,15 @@
 #define TILE_SOURCE(r) source[r]
 #define TILE_SUMS(acc) float acc[PARTS][FMA_ROWS][FMA_COLUMNS] = {{{0}}}
 
+#define FMA_LOAD(VALUE, x, task, k0)                                                                       \
+    for (int i = get_local_id(0); i < TILE_M * TILE_K; i += LOCAL_SIZE) {                                   \
+        const int r = i / TILE_K, k = k0 + i % TILE_K;                                                      \
+        tile_x[r * X_STRIDE + i % TILE_K] = r < (task).rows && k < GEMM_K ? VALUE(x, r, k) : 0.0f;          \
+    }
+
 #define TILE_MULTIPLY(acc, x, task)                                                                     \
     for (int k0 = 0; k0 < GEMM_K; k0 += TILE_K) {                                                       \
-        for (int i = get_local_id(0); i < TILE_M * TILE_K; i += LOCAL_SIZE) {                           \
-            const int r = i / TILE_K, k = k0 + i % TILE_K;                                              \
-            tile_x[r * X_STRIDE + i % TILE_K] =                                                         \
-                r < (task).rows && k < GEMM_K ? (float)(x)[source[r] + k * INPUT0_PITCHES[1]] : 0.0f; \
-        }                                                                                               \
+        IN_LOAD(FMA_LOAD, x, task, k0)                                                                  \
         LOAD_PART_0(tile_w[0], 0, k0);                                                                  \
         if (PARTS == 2)                                                                                 \
             LOAD_PART_1(tile_w[PARTS - 1], 0, k0);                                                      \
@@ -81,7 +83,10 @@
         if (PARTS == 2)                                                                                 \
             FMA_MULTIPLY(acc[PARTS - 1], tile_x, tile_w[PARTS - 1])                                     \
         barrier(CLK_LOCAL_MEM_FENCE); /* the tiles are reused, by the next task too */                  \
-    }
+    }                                                                                                   \
+    IN_SCALE_BACK(_Pragma("unroll") for (int i = 0; i < FMA_ROWS; ++i)                                  \
+                      _Pragma("unroll") for (int j = 0; j < FMA_COLUMNS; ++j)                           \
+                          acc[0][i][j] *= IN_SCALE(FMA_ROW(i));)
 
 #define TILE_STORE(acc, STORE)                                  \
     _Pragma("unroll") for (int i = 0; i < FMA_ROWS; ++i)        \

@@ -6,7 +6,7 @@
 // float once and multiplies it with all rows. x stands in local memory as floats and is the same for a whole sub-group:
 // on an Intel GPU a scalar operand. Only live rows are multiplied: 1, 2, 4 or 8.
 //
-// A scale of f4e2m1 from 2^114 on overflows. Sums: two chains of fma over 16 neighbours along K each, with whole numbers q - zero; both together times the scale
+// Sums: two chains of fma over 16 neighbours along K each, with whole numbers q - zero; both together times the scale
 // onto the slice's sum; the slices' sums in their order at the end. A row's arithmetic depends on nothing but the row.
 
 #if MICRO_KERNEL_ID == MICRO_KERNEL_gemv
@@ -52,7 +52,7 @@
 // A work-item's column of one part: 32 weights without their scale; scale and zero point while K stays in their group.
 typedef struct {
     float16 low, high;
-    float scale, zero;
+    float scale, zero, unit; // unit is a constant: times the scale it would be infinite for e8m0 from 2^114 on
 } gemv_t;
 
 // 16 bytes, and 16 bytes of f16 as floats. A buffer may stand anywhere in the host's memory; on NVIDIA it does not, and
@@ -118,11 +118,11 @@ inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const 
         if ((K) % GEMV_K == 0 && (GROUP) % GEMV_K == 0 && (OFFSET) * sizeof(W_T) % 16 == 0) {                            \
             if (k % GEMV_SLICE_K == 0 || ((GROUP) && k % ((GROUP) ? (GROUP) : 1) == 0)) {                                \
                 const ulong g = (GROUP) ? before * groups + (row * groups + k / ((GROUP) ? (GROUP) : 1)) : 0;            \
-                own->scale = CAT(scale_, SCALE)(s, g) * CAT(GEMV_UNIT_, FORMAT);                                         \
+                own->scale = CAT(scale_, SCALE)(s, g);                                                                   \
                 own->zero = CAT(zero_, ZERO)(z, g) + CAT(GEMV_BIAS_, FORMAT);                                            \
             }                                                                                                            \
             CAT(gemv_, FORMAT)(own, w + before * (K) / CAT(GEMV_PER_, FORMAT), row * (K) + k);                           \
-            own->low -= own->zero, own->high -= own->zero;                                                               \
+            own->low -= own->zero, own->high -= own->zero, own->unit = CAT(GEMV_UNIT_, FORMAT);                          \
         } else {                                                                                                         \
             float16 v[2] = {0.0f, 0.0f};                                                                                 \
             for (uint j = 0; j < GEMV_K && k + j < (K); j += 2) {                                                        \
@@ -132,7 +132,7 @@ inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const 
                                     CAT(scale_, SCALE)(s, g);                                                            \
                 v[j / 16][j % 16] = both.x, v[j / 16][j % 16 + 1] = two ? both.y : 0.0f;                                 \
             }                                                                                                            \
-            own->low = v[0], own->high = v[1], own->scale = 1.0f;                                                        \
+            own->low = v[0], own->high = v[1], own->scale = own->unit = 1.0f;                                            \
         }                                                                                                                \
     }
 
@@ -178,7 +178,7 @@ inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const 
         LOAD_PART_##p(&own[p], GEMV_COLUMN, k);         \
         GEMV_ROWS(live, x, own[p].low, low)             \
         GEMV_ROWS(live, x + 1, own[p].high, high)       \
-        acc[p] = fma(low + high, own[p].scale, acc[p]); \
+        acc[p] = fma((low + high) * own[p].unit, own[p].scale, acc[p]); \
     }
 
 // The slice's share of the K that stands in local memory.
@@ -198,19 +198,22 @@ inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const 
 #define TILE_SOURCE(r) source[r]
 #define TILE_SUMS(acc) float8 acc[2] = {0.0f, 0.0f}
 
+#define GEMV_LOAD_X(VALUE, x, task, k0)                                                   \
+    for (int i = get_local_id(0); i < (task).rows * TILE_K; i += LOCAL_SIZE) {            \
+        const int k = k0 + i % TILE_K;                                                    \
+        ((local float *)tile_x)[i] = k < GEMM_K ? VALUE(x, i / TILE_K, k) : 0.0f;         \
+    }
+
 #define TILE_MULTIPLY(acc, x, task)                                                                 \
     for (int k0 = 0; k0 < GEMM_K; k0 += TILE_K) {                                                   \
-        for (int i = get_local_id(0); i < (task).rows * TILE_K; i += LOCAL_SIZE) {                  \
-            const int k = k0 + i % TILE_K;                                                          \
-            ((local float *)tile_x)[i] =                                                            \
-                k < GEMM_K ? (float)(x)[source[i / TILE_K] + k * INPUT0_PITCHES[1]] : 0.0f;         \
-        }                                                                                           \
+        IN_LOAD(GEMV_LOAD_X, x, task, k0)                                                           \
         barrier(CLK_LOCAL_MEM_FENCE);                                                               \
         gemv_t own[2];                                                                              \
         const uint begin = k0 + GEMV_UNIFORM((uint)get_local_id(0) / BLOCK_COLUMNS) * GEMV_SLICE_K; \
         GEMV_SLICE_OF_ROWS(acc, k0, (task).rows)                                                    \
         barrier(CLK_LOCAL_MEM_FENCE); /* x is replaced, in the end by the sums */                   \
-    }
+    }                                                                                               \
+    IN_SCALE_BACK(for (int r = 0; r < TILE_M; ++r) acc[0][r] *= r < (task).rows ? IN_SCALE(r) : 1.0f;)
 
 // Sum of a slice's part at row r and column c of the tile. All work-items add up the slices and store; x of the next
 // task is written behind the barrier that follows its sources.

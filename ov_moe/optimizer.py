@@ -10,6 +10,7 @@ import openvino as ov
 from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.attributes import layer_name
+from ov_moe.kernels.exponents import may_exceed_f16
 from ov_moe.report import Report, RewrittenBlock, SkippedBlock
 from ov_moe.spec import Balance
 from ov_moe.transformations.block import MoEBlock, Skipped
@@ -110,4 +111,6 @@ def _describe(block: MoEBlock) -> RewrittenBlock:
     if block.up is None:
         parts = {"gate and up": block.gate, "down": block.down}
     precision = {name: part.spec.label() for name, part in parts.items() if part is not None}
-    return RewrittenBlock(block.name, block.experts, block.top_k, block.hidden, block.intermediate, precision)
+    sizes = (block.experts, block.top_k, block.hidden, block.intermediate)
+    exponents = ("h", "d") if may_exceed_f16(block.activation) else ("d",)
+    return RewrittenBlock(block.name, *sizes, precision, exponents)

@@ -22,6 +22,8 @@ class RewrittenBlock:
         hidden: H.
         intermediate: I.
         precision: Stored weights of ``gate``, ``up`` and ``down`` (or ``gate and up``), e.g. ``u4 g32 asym``.
+        exponents: Buffers whose values may be beyond f16, so that their rows have exponents: of ``h`` (between the
+            projections) and ``d`` (before the top-k weights).
     """
 
     name: str
@@ -30,6 +32,7 @@ class RewrittenBlock:
     hidden: int
     intermediate: int
     precision: dict[str, str]
+    exponents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Report:
             f"{len(self.rewritten)} MoE blocks rewritten, {len(self.skipped)} left alone "
             f"(balance {self.balance}, room for {self.max_tokens} tokens at a time)"
         )
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", caption=self._beyond_f16(), caption_justify="left")
         for column in ("block", "experts", "top-k", "hidden", "intermediate", "gate / up / down"):
             table.add_column(column, overflow="fold")
         for block in self.rewritten:
@@ -86,6 +89,12 @@ class Report:
         for region in self.skipped:
             table.add_row(region.name, "", "", "", "", f"left alone: {region.reason}")
         return table
+
+    def _beyond_f16(self) -> str | None:
+        """Which buffers of how many blocks are kept in range."""
+        counts = {name: sum(name in block.exponents for block in self.rewritten) for name in ("h", "d")}
+        kept = " and ".join(f"{name} of {_count(count)}" for name, count in counts.items() if count)
+        return f"where a value is beyond f16, exponents keep its row in range: {kept}" if kept else None
 
     def __str__(self) -> str:
         if self.already and not self.rewritten and not self.skipped:

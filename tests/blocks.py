@@ -15,6 +15,7 @@ from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.pack import pack_projection
+from ov_moe.kernels.plan import D_WIDE, H_WIDE
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.spec import SWIGLU, Activation, GateUpLayout, Precision, ProjectionSpec
 
@@ -171,6 +172,7 @@ class Block:
         dtype: Any,
         size: WorkSize | None = None,
         arrange: Arrange = guarded,
+        plan: np.ndarray | None = None,
     ) -> np.ndarray:
         """One stage into a poisoned output; whatever stands around the output must survive."""
         empty = np.full(shape, poison(dtype), dtype)
@@ -179,7 +181,8 @@ class Block:
         text = program(stage, config, attributes, described, (shape, empty.dtype.name))
         text, buffers, output = arrange(text, list(inputs), empty)
         before = output.copy()
-        device.launch(text, stage.entry, size or work_size(stage, config, self.spec.sizes()), buffers, output)
+        size = size or work_size(stage, config, self.spec.sizes())
+        device.launch(text, stage.entry, size, buffers, output, plan=plan)
         if arrange is guarded:
             assert same_bits(output[empty.size :], before[empty.size :]), f"{stage.entry} wrote behind its output"
             return output[: empty.size].reshape(shape)
@@ -195,13 +198,16 @@ class Block:
         """The four stages, each from what the last one left; ``sizes`` by operation type replace the work sizes."""
         spec, rows, dtype, sizes = self.spec, self.spec.plan_layout.max_rows, self.x.dtype, sizes or {}
         plan = self.plan(device, config)
+        live = plan.copy()  # as on a device: a kernel leaves word there for the next ones
 
         def stage(which: Stage, inputs: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-            return self.run_stage(device, config, which, inputs, shape, dtype, sizes.get(which.op_type))
+            return self.run_stage(device, config, which, inputs, shape, dtype, sizes.get(which.op_type), plan=live)
 
-        h = stage(spec.gate_up_stage, self.gate_up_inputs(plan, config.packed), (rows, spec.intermediate))
-        d = stage(DOWN, self.down_inputs(h, plan, config.packed), (rows, spec.hidden))
-        return Results(plan, h, d, stage(COMBINE, [d, plan, self.weights], (spec.max_tokens, spec.hidden)))
+        h = stage(spec.gate_up_stage, self.gate_up_inputs(live, config.packed), (rows, spec.h_columns))
+        d = stage(DOWN, self.down_inputs(h, live, config.packed), (rows, spec.d_columns))
+        y = stage(COMBINE, [d, live, self.weights], (spec.max_tokens, spec.hidden))
+        plan[[H_WIDE, D_WIDE]] = live[[H_WIDE, D_WIDE]]
+        return Results(plan, h, d, y)
 
     def run(self, device: OpenCLDevice, config: KernelConfig) -> np.ndarray:
         """y [TM, H], NaN where nothing was written."""
@@ -231,12 +237,13 @@ def random_block(
     layout: GateUpLayout = "separate",
     activation: Activation = SWIGLU,
     biases: Any = None,
+    exponents: bool = False,
 ) -> Block:
     """A block of ``tokens`` tokens in buffers for ``max_tokens``; the rest is absent (id -2).
 
     ``precision`` is that of all projections, or of gate, up and down, or of both in one and down. ``biases`` is
     their type; gate and up have some where they stand in one matrix. x and top-k weights that no expert may see
-    are NaN; all others differ, as do all experts' weights.
+    are NaN; all others differ, as do all experts' weights. ``exponents``: rows of h and d have some.
     """
     fused = layout != "separate"
     kinds = (precision,) * (2 if fused else 3) if isinstance(precision, str) else precision
@@ -260,5 +267,5 @@ def random_block(
     weights[all_ids < 0] = np.nan
     specs = gate.spec, up.spec if up is not None else None, down.spec
     some = gate_bias is not None, down_bias is not None
-    spec = BlockSpec(experts, top_k, room, *specs, layout, activation, *some)
+    spec = BlockSpec(experts, top_k, room, *specs, layout, activation, *some, exponents, exponents)
     return Block(spec, gate, up, down, x, all_ids, weights, gate_bias, down_bias)

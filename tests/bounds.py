@@ -3,7 +3,8 @@
 u is half the eps of fp32, v half the eps of the buffers' type. What the kernels round, and how often:
     g, u    K fused multiply-adds in fp32: K u sum |x w| at most; one more for scales that are no f16; one for a bias
     h       the error of g and u through the activation, where no clamp cuts it off; what evaluating it adds
-            (``_evaluated``); one rounding to v
+            (``_evaluated``); one rounding to v. Where rows have exponents and a value is beyond f16, what is below v is
+            2^exponent times as large, once as it is stored and once as a row is brought to its largest exponent.
     d       the error of h through |W|, I fused multiply-adds, one for a bias, one rounding to v
     y       the error of d through the weights, k fused multiply-adds, one rounding to v
 No constant here is tuned: a bound that fails is a bug in a kernel or in this count.
@@ -17,6 +18,7 @@ import numpy as np
 from blocks import Block
 
 from ov_moe import reference
+from ov_moe.kernels.exponents import F16_MAX
 from ov_moe.spec import Activation
 
 U = float(np.finfo(np.float32).eps) / 2
@@ -82,12 +84,21 @@ def _expert(block: Block, expert: int, token: np.ndarray, v: float, tiny: float)
     w_gate, w_up, w_down = (w[expert].T for w in block.dense())
     b_gate, b_up, b_down = (b[expert] for b in block.biases())
     h, h_bound, h_var = activated(block.spec.activation, _product(x, w_gate, b_gate), _product(x, w_up, b_up))
-    h_bound = h_bound * (1 + v) + v * np.abs(h) + tiny
-    h_var = h_var + v**2 * h**2 + tiny**2
+    fine = tiny * _scale(block, h)
+    h_bound = h_bound * (1 + v) + v * np.abs(h) + 2 * fine
+    h_var = h_var + v**2 * h**2 + 2 * fine**2
     d, d_bound, d_var = _product(h, w_down, b_down)
     d_bound = d_bound + (1 + gamma(h.shape[1] + 2)) * (h_bound @ np.abs(w_down))
-    d_bound = d_bound * (1 + v) + v * np.abs(d) + tiny
-    return d, d_bound, d_var + h_var @ w_down**2 + v**2 * d**2 + tiny**2
+    fine = tiny * _scale(block, d)
+    d_bound = d_bound * (1 + v) + v * np.abs(d) + fine
+    return d, d_bound, d_var + h_var @ w_down**2 + v**2 * d**2 + fine**2
+
+
+def _scale(block: Block, rows: np.ndarray) -> np.ndarray:
+    """2^the largest exponent of each row."""
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    beyond = block.spec.h_exponents and block.x.dtype == np.float16
+    return np.where(beyond & (largest > F16_MAX), np.exp2(np.floor(np.log2(np.maximum(largest, 1))) - 14), 1.0)
 
 
 def activated(

@@ -130,6 +130,7 @@ class OpenCLDevice:
         inputs: Sequence[Tensor],
         output: Tensor,
         options: tuple[str, ...] = (),
+        plan: Tensor | None = None,
     ) -> None:
         """Run a composed program; its arrays may be longer than the shapes it was composed for.
 
@@ -140,6 +141,7 @@ class OpenCLDevice:
             inputs: See ``run``.
             output: See ``run``.
             options: Of the OpenCL compiler, beside the language's standard.
+            plan: Takes what the kernel left in the plan, its second input.
 
         Raises:
             DeviceError: The program does not build, or the device refuses the launch.
@@ -159,6 +161,8 @@ class OpenCLDevice:
                 kernel(self._queue, size.global_size, (size.local_size, 1, 1), *buffers)
             if output.size:
                 cl.enqueue_copy(self._queue, output, buffers[-1])
+            if plan is not None:
+                cl.enqueue_copy(self._queue, plan, buffers[1])
             self._queue.finish()
         except cl.Error as error:
             raise DeviceError(f"{entry} failed on {self.name}: {error}.") from error

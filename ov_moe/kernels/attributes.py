@@ -34,6 +34,8 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "activation": get_args(ActivationKind),
     "gate_bias": _SOME,
     "down_bias": _SOME,
+    "h_exponents": _SOME,
+    "d_exponents": _SOME,
     **{f"{name}_format": _FORMATS for name in PROJECTIONS},
     **{f"{name}_scale": (*_SOME, "e8m0") for name in PROJECTIONS},
     **{f"{name}_zero": ("none", "u4", "i4", "u8", "i8") for name in PROJECTIONS},

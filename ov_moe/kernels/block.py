@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.attributes import Attribute, activation_attributes, check_sizes, parsed, projection_attributes
+from ov_moe.kernels.exponents import row_columns
 from ov_moe.kernels.plan import PlanLayout
 from ov_moe.kernels.stages import GATE_UP, GATE_UP_FUSED, Stage
 from ov_moe.spec import SWIGLU, Activation, GateUpLayout, ProjectionSpec
@@ -27,6 +28,8 @@ class BlockSpec:
         activation: What stands between the projections.
         gate_bias: Whether 2I values are added for each expert (only where the layout is not ``separate``).
         down_bias: Whether H values are added for each expert.
+        h_exponents: Whether rows of h in f16 have exponents: see ov_moe.kernels.exponents.
+        d_exponents: The same of d.
     """
 
     experts: int
@@ -39,6 +42,8 @@ class BlockSpec:
     activation: Activation = SWIGLU
     gate_bias: bool = False
     down_bias: bool = False
+    h_exponents: bool = False
+    d_exponents: bool = False
 
     def __post_init__(self) -> None:
         if (self.up is None) == (self.layout == "separate") or (self.up is not None and self.gate_bias):
@@ -74,6 +79,16 @@ class BlockSpec:
         return GATE_UP if self.up is not None else GATE_UP_FUSED
 
     @property
+    def h_columns(self) -> int:
+        """Columns of a row of h."""
+        return row_columns(self.intermediate, self.h_exponents)
+
+    @property
+    def d_columns(self) -> int:
+        """Columns of a row of d."""
+        return row_columns(self.hidden, self.d_exponents)
+
+    @property
     def plan_layout(self) -> PlanLayout:
         """The layout of this block's plan."""
         return PlanLayout(self.experts, self.top_k, self.max_tokens)
@@ -97,6 +112,8 @@ class BlockSpec:
             **projection_attributes("down", self.down),
             "gate_bias": "some" if self.gate_bias else "none",
             "down_bias": "some" if self.down_bias else "none",
+            "h_exponents": "some" if self.h_exponents else "none",
+            "d_exponents": "some" if self.d_exponents else "none",
             "layout": self.layout,
             **activation_attributes(self.activation),
         }

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ov_moe.errors import InvalidInputError
 from ov_moe.formats import e8m0, unpack_nibbles
+from ov_moe.kernels.exponents import F16_MAX
 from ov_moe.spec import GateUpLayout, Precision, ProjectionSpec
 
 Bytes = npt.NDArray[np.uint8]
@@ -64,11 +66,18 @@ def pack_projection(
     Returns:
         Weights [E, K / 32, N, 16] u8, and words [E, groups, N] i32: the scale in f16 in the low half, 1024 + zero point
         in f16 in the high half.
+
+    Raises:
+        InvalidInputError: A scale is beyond f16.
     """
     offset = 8 if spec.precision == "i4" else 0  # offset binary
     real = e8m0(scale.view(np.uint8)) * E2M1_FACTOR if spec.precision == "f4e2m1" else scale
-    with np.errstate(over="ignore"):
-        bits = real.astype(np.float16).view(np.uint16).astype(np.uint32)
+    if np.any(np.abs(real) > F16_MAX):
+        raise InvalidInputError(
+            f"{spec.label()} weights have a scale that, times {E2M1_FACTOR if spec.precision == 'f4e2m1' else 1:g}, is "
+            "beyond f16, in which mma multiplies: choose another micro-kernel."
+        )
+    bits = real.astype(np.float16).view(np.uint16).astype(np.uint32)
     points = np.zeros(scale.size, np.int64)
     if zero_point is not None:
         points = unpack_nibbles(zero_point, spec.precision == "i4", scale.size)

@@ -12,6 +12,8 @@ from ov_moe.errors import InvalidInputError
 TOKENS = 0
 LIVE_ROWS = 1
 TILES = 2
+H_WIDE = 3
+D_WIDE = 4
 TICKET_GATE_UP = 16
 TICKET_DOWN = 32
 HEADER = 48

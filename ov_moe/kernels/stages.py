@@ -40,12 +40,19 @@ class Stage:
 _BLOCK = ("experts", "top_k", "max_tokens")
 _SIZES = (*_BLOCK, "hidden", "intermediate")
 _MMA = ("mma_ptx.cl", "mma_emulation.cl", "mma_weights.cl", "tile_mma.cl")
-_GEMM = ("common.cl", "schedule.cl", "weights.cl", "gemm.cl", "tile_fma.cl", "tile_gemv.cl", "tile_dpas.cl", *_MMA)
+_ROWS = ("common.cl", "exponents.cl")
+_TILES = ("tile_fma.cl", "tile_gemv.cl", "tile_dpas.cl", *_MMA)
+_GEMM = (*_ROWS, "schedule.cl", "weights.cl", "gemm.cl", *_TILES)
 _GATE_UP = (*_GEMM, "activation.cl", "gate_up.cl")
 # What a micro-kernel knows of its stage: matrices that share the rows, the columns of the result, the axis that is
 # summed over, and the projection whose format the matrices have.
 _PAIR = (("PARTS", "2"), ("GEMM_N", "INTERMEDIATE"), ("GEMM_K", "HIDDEN"), ("WEIGHTS", "GATE"))
 _SINGLE = (("PARTS", "1"), ("GEMM_N", "HIDDEN"), ("GEMM_K", "INTERMEDIATE"), ("WEIGHTS", "DOWN"))
+# What exponents.cl knows of a stage: the rows that it reads and writes. A task of GateUp stores TILE_N / 2 columns.
+_H_OUT = (("IN_EXPONENTS", "none"), ("OUT_EXPONENTS", "H_EXPONENTS"), ("OUT_WIDE", "PLAN_H_WIDE"))
+_H_IN = (("IN_EXPONENTS", "H_EXPONENTS"), ("IN_WIDE", "PLAN_H_WIDE"), ("IN_COLUMNS", "INTERMEDIATE"))
+_D_OUT = (("OUT_EXPONENTS", "D_EXPONENTS"), ("OUT_WIDE", "PLAN_D_WIDE"))
+_D_IN = (("IN_EXPONENTS", "D_EXPONENTS"), ("IN_COLUMNS", "HIDDEN"), ("IN_BLOCK", "TILE_N"))
 _ACTIVATION = ("layout", "activation", "beta", "limit", "up_offset")
 
 
@@ -59,8 +66,8 @@ GATE_UP = Stage(
     "ov_moe_gate_up",
     _GATE_UP,
     8,
-    (*_SIZES, *_projection("gate"), *_projection("up"), *_ACTIVATION),
-    (("GATE_UP_FUSED", "0"), *_PAIR),
+    (*_SIZES, *_projection("gate"), *_projection("up"), *_ACTIVATION, "h_exponents"),
+    (("GATE_UP_FUSED", "0"), *_PAIR, *_H_OUT),
 )
 # Gate and up in one matrix: the GPU plugin refuses one producer on two ports, so it is an operation of its own.
 GATE_UP_FUSED = Stage(
@@ -68,11 +75,18 @@ GATE_UP_FUSED = Stage(
     "ov_moe_gate_up",
     _GATE_UP,
     6,
-    (*_SIZES, *_projection("gate"), "gate_bias", *_ACTIVATION),
-    (("GATE_UP_FUSED", "1"), *_PAIR),
+    (*_SIZES, *_projection("gate"), "gate_bias", *_ACTIVATION, "h_exponents"),
+    (("GATE_UP_FUSED", "1"), *_PAIR, *_H_OUT),
 )
-DOWN = Stage("MoEDown", "ov_moe_down", (*_GEMM, "down.cl"), 6, (*_SIZES, *_projection("down"), "down_bias"), _SINGLE)
-COMBINE = Stage("MoECombine", "ov_moe_combine", ("common.cl", "combine.cl"), 3, (*_BLOCK, "hidden"))
+DOWN = Stage(
+    "MoEDown",
+    "ov_moe_down",
+    (*_GEMM, "down.cl"),
+    6,
+    (*_SIZES, *_projection("down"), "down_bias", "h_exponents", "d_exponents"),
+    (*_SINGLE, *_H_IN, ("IN_BLOCK", "(TILE_N / 2)"), *_D_OUT),
+)
+COMBINE = Stage("MoECombine", "ov_moe_combine", (*_ROWS, "combine.cl"), 3, (*_BLOCK, "hidden", "d_exponents"), _D_IN)
 
 
 def for_decode(stage: Stage) -> Stage:

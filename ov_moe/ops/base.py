@@ -9,6 +9,7 @@ import openvino as ov
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.attributes import FOUR_BIT, Attribute, parse_projection, parsed
+from ov_moe.kernels.exponents import row_columns
 from ov_moe.kernels.plan import PlanLayout
 from ov_moe.kernels.stages import Stage
 from ov_moe.ops.evaluate import evaluate_stage
@@ -117,6 +118,10 @@ class MoEOp(ov.Op):  # type: ignore[misc]  # openvino ships no types
             raise InvalidInputError(f"{self._who()}: input {port} ({name}) has shape {actual}, it must be {shape}.")
         if kind not in types:
             raise InvalidInputError(f"{self._who()}: input {port} ({name}) is {kind}, it must be {' or '.join(types)}.")
+
+    def row_columns(self, buffer: str, columns: str) -> int:
+        """Columns of a row of ``h`` or ``d``, from the attribute that counts its values."""
+        return row_columns(self.number(columns), self.attributes[f"{buffer}_exponents"] == "some")
 
     def check_plan(self) -> None:
         """Check that input 1 is a plan for this operation's experts, slots and tokens."""

@@ -10,14 +10,14 @@ from ov_moe.ops.base import MoEOp
 
 
 class MoECombine(MoEOp):
-    """d [R, H, 1, 1], plan, top-k weights [TM, k, 1, 1] -> y [TM, H, 1, 1]; absent tokens are not written."""
+    """d [R, H or more, 1, 1], plan, top-k weights [TM, k, 1, 1] -> y [TM, H, 1, 1]; absent tokens are not written."""
 
     stage = COMBINE
-    defaults: ClassVar[dict[str, Attribute]] = {"hidden": 1}
+    defaults: ClassVar[dict[str, Attribute]] = {"hidden": 1, "d_exponents": "none"}
 
     def check_inputs(self) -> None:
         """Shapes and types against the attributes."""
-        self.check(0, "d", [self.layout.max_rows, self.number("hidden"), 1, 1])
+        self.check(0, "d", [self.layout.max_rows, self.row_columns("d", "hidden"), 1, 1])
         self.check_plan()
         self.check(2, "top-k weights", [self.number("max_tokens"), self.number("top_k"), 1, 1])
 

@@ -18,19 +18,21 @@ class MoEDown(MoEOp):
         "intermediate": 1,
         **projection_defaults("down"),
         "down_bias": "none",
+        "h_exponents": "none",
+        "d_exponents": "none",
     }
 
     def check_inputs(self) -> None:
         """Shapes and types against the attributes."""
         hidden, intermediate = self.number("hidden"), self.number("intermediate")
-        self.check(0, "h", [self.layout.max_rows, intermediate, 1, 1])
+        self.check(0, "h", [self.layout.max_rows, self.row_columns("h", "intermediate"), 1, 1])
         self.check_plan()
         self.check_projection("down", 2, hidden, intermediate)
         self.check_bias("down", 5, self.number("experts") * hidden)
 
     def output_shape(self) -> list[int]:
-        """[R, H, 1, 1]."""
-        return [self.layout.max_rows, self.number("hidden"), 1, 1]
+        """[R, H, 1, 1], or more columns where rows have exponents."""
+        return [self.layout.max_rows, self.row_columns("d", "hidden"), 1, 1]
 
 
 class MoEDownDecode(MoEDown):

@@ -22,6 +22,7 @@ class MoEGateUp(MoEOp):
         **projection_defaults("gate"),
         **projection_defaults("up"),
         **ACTIVATION_DEFAULTS,
+        "h_exponents": "none",
     }
 
     def check_inputs(self) -> None:
@@ -33,8 +34,8 @@ class MoEGateUp(MoEOp):
         self.check_projection("up", 5, intermediate, hidden)
 
     def output_shape(self) -> list[int]:
-        """[R, I, 1, 1]."""
-        return [self.layout.max_rows, self.number("intermediate"), 1, 1]
+        """[R, I, 1, 1], or more columns where rows have exponents."""
+        return [self.layout.max_rows, self.row_columns("h", "intermediate"), 1, 1]
 
 
 class MoEGateUpFused(MoEOp):
@@ -51,6 +52,7 @@ class MoEGateUpFused(MoEOp):
         **projection_defaults("gate"),
         "gate_bias": "none",
         **ACTIVATION_DEFAULTS,
+        "h_exponents": "none",
         "layout": "interleaved",
     }
 
@@ -63,8 +65,8 @@ class MoEGateUpFused(MoEOp):
         self.check_bias("gate", 5, self.number("experts") * rows)
 
     def output_shape(self) -> list[int]:
-        """[R, I, 1, 1]."""
-        return [self.layout.max_rows, self.number("intermediate"), 1, 1]
+        """[R, I, 1, 1], or more columns where rows have exponents."""
+        return [self.layout.max_rows, self.row_columns("h", "intermediate"), 1, 1]
 
 
 class MoEGateUpDecode(MoEGateUp):

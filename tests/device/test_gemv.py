@@ -212,3 +212,13 @@ def test_configurations_that_cannot_run_are_refused(values: dict[str, int], sent
 def test_other_tiles(tiles: dict[str, int], crowd: Block) -> None:
     """One slice to eight. Their number is part of the order of the sums."""
     check(crowd, gemv("ticket", **tiles))
+
+
+def test_scales_that_only_the_sums_bring_back(rng: np.random.Generator) -> None:
+    """e8m0 goes up to 2^127: 2^14 times a scale, by which e2m1 stands too low in f16, would be infinite."""
+    sizes = {"tokens": 5, "experts": 3, "top_k": 2, "hidden": 64, "intermediate": 32}
+    block = random_block(rng, precision="f4e2m1", group=32, **sizes)
+    for part in (block.gate, block.up):
+        part.arrays[1][...] = part.arrays[1].astype(int) + 118
+        part.dense[...] = np.ldexp(part.dense, 118)
+    check(replace(block, x=np.ldexp(block.x, -118)), gemv("ticket"))

@@ -60,7 +60,7 @@ def test_buffers_that_a_kernel_cannot_have_are_refused(shape: tuple[int, ...], d
 
 
 def test_a_program_is_definitions_then_sources() -> None:
-    sizes = {"experts": 8, "top_k": 2, "max_tokens": 5, "hidden": 6, "other": "unused"}
+    sizes = {"experts": 8, "top_k": 2, "max_tokens": 5, "hidden": 6, "d_exponents": "none", "other": "unused"}
     buffers = [((10, 6), "float16"), ((100, 1), "int32"), ((5, 2), "float16")]
     text = program(COMBINE, SETTING, sizes, buffers, ((5, 6), "float32"))
     head, tail = text[: -len(stage_source(COMBINE))], text[-len(stage_source(COMBINE)) :]
@@ -84,6 +84,8 @@ def test_every_stage_has_its_kernel(stage) -> None:
         ("PLAN_TOKENS", plan.TOKENS),
         ("PLAN_LIVE_ROWS", plan.LIVE_ROWS),
         ("PLAN_TILES", plan.TILES),
+        ("PLAN_H_WIDE", plan.H_WIDE),
+        ("PLAN_D_WIDE", plan.D_WIDE),
         ("PLAN_TICKET_GATE_UP", plan.TICKET_GATE_UP),
         ("PLAN_TICKET_DOWN", plan.TICKET_DOWN),
         ("PLAN_ROW_OFFSET", plan.HEADER),
