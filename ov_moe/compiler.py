@@ -18,6 +18,7 @@ from ov_moe.kernels.config import ModelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.layer_xml import layers
 from ov_moe.kernels.stages import STAGES, Stage
+from ov_moe.model_cache import make_cacheable
 from ov_moe.ops.evaluate import evaluation_device
 from ov_moe.ops.registry import register
 from ov_moe.refusal import refused
@@ -84,6 +85,9 @@ def prepare(
     The operations get the hash of the kernels, and on a GPU the custom-layer file is written. The model must then
     be compiled for this device with the properties that are returned.
 
+    Where the properties ask for a model cache without weights (``CACHE_MODE=OPTIMIZE_SIZE``), a warning on the logger
+    ``ov_moe`` says what it will not do: see ov_moe.model_cache.
+
     Args:
         core: The Core that will compile; it learns ov-moe's operations.
         model: The rewritten model.
@@ -119,6 +123,7 @@ def prepare(
     properties = dict(config or {})
     register(core)
     options = Config.from_environment(fetch=fetch, groups=groups, micro_kernel=micro_kernel)
+    make_cacheable(core, model, target, properties)
     if target.gpu:
         if "CONFIG_FILE" in properties:
             raise InvalidInputError(

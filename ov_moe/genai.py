@@ -16,13 +16,16 @@ import openvino as ov
 
 from ov_moe.arguments import check_type, to_path
 from ov_moe.compiler import prepare
+from ov_moe.devices.target import parse_target
 from ov_moe.errors import DeviceError, InvalidInputError
 from ov_moe.folder.read import read
 from ov_moe.folder.run import optimize_folder
+from ov_moe.model_cache import without_weights
 from ov_moe.ops.registry import OPERATIONS, register
 from ov_moe.refusal import refused, said
 from ov_moe.report import Report
 from ov_moe.spec import Balance
+from ov_moe.transformations.cached import misplaced_conditions
 from ov_moe.transformations.operations import moe_operations
 
 if TYPE_CHECKING:
@@ -120,6 +123,12 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
     if not any(moe_operations(model)):
         raise InvalidInputError(
             f"The model in {folder} is not optimised: write an optimised folder with ov_moe.genai.optimize first."
+        )
+    if misplaced_conditions(model) and without_weights(core, parse_target(core, device), options):
+        logger.warning(
+            "CACHE_MODE=OPTIMIZE_SIZE: an older ov-moe wrote %s, and the cache will never be loaded: write the folder "
+            "again with ov-moe optimize, or leave CACHE_MODE out.",
+            folder,
         )
     properties = prepare(core, model, device, options)
     del model

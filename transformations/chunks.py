@@ -51,7 +51,9 @@ def _body(island: Island) -> tuple[list[ov.Node], list[ov.Node], ov.Model]:
     )
     y = island.place(Tokens(*(parameter.output(0) for parameter in chunk)), weights)
     one = reshaped(y, [1, spec.max_tokens, spec.hidden])
-    results = [ops.result(one), ops.result(ops.constant(np.array(True)))]
+    # Not a constant itself: see cached.py. OpenVINO computes it before anything is compiled.
+    forever = ops.logical_not(ops.constant(np.array(False)))
+    results = [ops.result(one), ops.result(forever)]
     return chunk, unknown, ov.Model(results, [*chunk, *unknown], f"{island.name}/chunk")
 
 

@@ -1,11 +1,13 @@
-"""Child of test_cache: compiles one block with a model cache, prints what happened as JSON.
+"""Child of test_cache: compiles a model of one block with a model cache, prints what happened as JSON.
 
-Arguments: folder of the cache, groups of the pool, text to replace in the kernels, its replacement.
+Argument: a job in JSON. ``folder`` of the cache; ``model``, an IR that is optimised, or else one that is made and
+rewritten here; ``config`` for the plugin; ``groups`` of the pool; ``old``, a text to replace in the kernels by ``new``.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 
 from ov_moe import virtual_gpu
@@ -21,7 +23,23 @@ import ov_moe  # noqa: E402
 from ov_moe.kernels import compose, layer_xml  # noqa: E402
 
 
-def main(folder: str, groups: str, old: str, new: str) -> None:
+class _Messages(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+def rewritten() -> ov.Model:
+    """The same model in every process."""
+    model, _ = moe_block_model(rng=np.random.default_rng(1), topk_as_inputs=True, **SMALL)
+    assert ov_moe.optimize(model, "on", max_tokens=16, few_tokens=4).rewritten
+    return model
+
+
+def main(folder: str, model: str, config: dict[str, str], groups: int, old: str, new: str) -> None:
     if old:
         original = compose.read_source
         if old not in original("combine.cl"):
@@ -32,11 +50,12 @@ def main(folder: str, groups: str, old: str, new: str) -> None:
 
         compose.read_source = changed  # type: ignore[assignment]
         layer_xml.read_source = changed  # type: ignore[assignment]
+    messages = _Messages()
+    logging.getLogger("ov_moe").addHandler(messages)
     core = ov.Core()
-    model, _ = moe_block_model(rng=np.random.default_rng(1), topk_as_inputs=True, **SMALL)
-    ov_moe.optimize(model, "on", max_tokens=16, few_tokens=4)
-    config = {**F32, "CACHE_DIR": folder}
-    compiled = ov_moe.compile_model(core, model, "GPU", config, groups=int(groups))
+    ov_moe.register(core)
+    network = core.read_model(model) if model else rewritten()
+    compiled = ov_moe.compile_model(core, network, "GPU", {**F32, "CACHE_DIR": folder, **config}, groups=groups)
     virtual_gpu.reset()
     rng = np.random.default_rng(2)
     results = []
@@ -55,10 +74,11 @@ def main(folder: str, groups: str, old: str, new: str) -> None:
                 "builds": len(counters.builds_of("ov_moe_")),
                 "groups": counters.launches_of("ov_moe_")["ov_moe_down"].last_groups,
                 "results": results,
+                "messages": messages.texts,
             }
         )
     )
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(**json.loads(sys.argv[1]))
