@@ -109,7 +109,9 @@ def test_what_was_rewritten_in_the_process_is_cached_and_said(tmp_path: Path, sa
     assert [run["results"] for run in runs] == [first["results"]] * 2
     for run in runs:
         (message,) = run["messages"]
-        assert message.startswith("CACHE_MODE=OPTIMIZE_SIZE: the cache will hold 0.0 MB of weights all the same, as the")
+        assert message.startswith(
+            "CACHE_MODE=OPTIMIZE_SIZE: the cache will hold 0.0 MB of weights all the same, as the"
+        )
         assert message.endswith("save it, as ov-moe optimize does, and compile what is read from there.")
 
 

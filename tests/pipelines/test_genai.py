@@ -140,11 +140,12 @@ def test_the_same_chat(folders, where):
     assert len(set(chats[1])) > 1
 
 
-@pytest.mark.parametrize("backend", ["SDPA", "PA"])
-def test_the_model_cache_serves_a_second_process(folders, tmp_path, backend):
+@pytest.mark.parametrize(("backend", "mode"), [("PA", "OPTIMIZE_SIZE"), ("SDPA", "OPTIMIZE_SPEED")])
+def test_the_model_cache_serves_a_second_process(folders, tmp_path, backend, mode):
+    """The plugin writes a cache again where it cannot load it."""
     code = f"""
 import ov_moe.genai, openvino as ov, numpy as np
-options = {{**{EXACT!r}, "CACHE_DIR": "cache", "ATTENTION_BACKEND": {backend!r}}}
+options = {{**{EXACT!r}, "CACHE_DIR": "cache", "CACHE_MODE": {mode!r}, "ATTENTION_BACKEND": {backend!r}}}
 pipe = ov_moe.genai.pipeline({str(folders.fused)!r}, "GPU", **options)
 print(pipe.generate(ov.Tensor(np.array({folders.prompt(6).tolist()})), max_new_tokens=4, ignore_eos=True).tokens)
 """
@@ -152,11 +153,32 @@ print(pipe.generate(ov.Tensor(np.array({folders.prompt(6).tolist()})), max_new_t
     for _ in range(2):
         done = run_python(code, tmp_path)
         assert done.returncode == 0, done.stderr
-        runs.append((done.stdout, sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.blob"))))
+        assert "CACHE_MODE" not in done.stderr
+        blobs = {path.relative_to(tmp_path): path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")}
+        runs.append((done.stdout, blobs))
     assert runs[0] == runs[1]
     # Below a folder that is named by the kernels.
     assert runs[0][1]
     assert all(path.parts[0] == "cache" and path.parts[1].startswith("ov-moe-") for path in runs[0][1])
+
+
+def test_a_folder_whose_cache_without_weights_cannot_be_loaded(folders, tmp_path, caplog):
+    """An older ov-moe wrote a constant as the condition of its loops; openvino-genai reads it as it is."""
+    core = ov.Core()
+    ov_moe.register(core)
+    model = core.read_model(folders.fused / "openvino_model.xml")
+    for loop in [node for node in model.get_ops() if node.get_type_name() == "Loop"]:
+        results = loop.get_function().get_results()
+        (condition,) = (result for result in results if result.get_element_type() == ov.Type.boolean)
+        condition.input(0).replace_source_output(ov.opset13.constant(np.array(True)).output(0))
+    ov.save_model(model, tmp_path / "openvino_model.xml", compress_to_fp16=False)
+    for name in ("config.json", "generation_config.json"):
+        (tmp_path / name).write_bytes((folders.fused / name).read_bytes())
+    ov_moe.genai.pipeline(tmp_path, "GPU", CACHE_MODE="OPTIMIZE_SIZE", **EXACT)
+    expected = f"CACHE_MODE=OPTIMIZE_SIZE: an older ov-moe wrote {tmp_path}, and the cache will never be loaded: "
+    assert [message for message in caplog.messages if message.startswith("CACHE_MODE")] == [
+        expected + "write the folder again with ov-moe optimize, or leave CACHE_MODE out."
+    ]
 
 
 def test_extensions_of_the_users_own(folders):
