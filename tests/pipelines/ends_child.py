@@ -38,9 +38,9 @@ def scheduler() -> genai.SchedulerConfig:
 
 def make(kind: str, folder: str, device: str, properties: dict[str, Any]) -> Any:
     if kind == "optimum":
-        import ov_moe.optimum
+        from ov_moe.optimum import load
 
-        return ov_moe.optimum.load(folder, device, ov_config=properties)
+        return load(folder, device, ov_config=properties)
     if kind == "SDPA":
         return ov_moe.genai.pipeline(folder, device, ATTENTION_BACKEND="SDPA", **properties)
     if kind == "paged":
