@@ -38,39 +38,47 @@ inline float8 load_halves(const global void *p) { return vload_half8(0, (const g
 inline void store_halves(float8 v, global void *p) { vstore_half8_rte(v, 0, (global half *)p); }
 #endif
 
+// The columns' sum over the slots of token t, whose rows are given; `scaled` where rows of d have exponents.
+inline float8 sum_of_slots(const global INPUT0_TYPE *d, const global INPUT2_TYPE *weights, const int *rows, int t,
+                           int column, bool scaled)
+{
+    float8 sum = 0.0f; // only .s0 unless WIDE
+    for (int slot = 0; slot < TOP_K; ++slot) {
+        // A pair without a row reads row 0 and counts nothing: the loads need not wait for a branch.
+        const ulong row = AT(INPUT0, max(rows[slot], 0), 0);
+        const global INPUT0_TYPE *from = d + AT(INPUT0, max(rows[slot], 0), column);
+        const float weight = (float)weights[AT(INPUT2, t, slot)];
+        float factor = 1.0f;
+#if SCALED_IN
+        if (scaled && rows[slot] >= 0)
+            factor = in_factor(d, row, 0, column);
+#endif
+        if (WIDE) {
+            const float8 part = load_halves(from) * factor;
+            sum = rows[slot] >= 0 ? fma((float8)weight, part, sum) : sum;
+        } else {
+            const float part = (float)*from * factor;
+            sum.s0 = rows[slot] >= 0 ? fma(weight, part, sum.s0) : sum.s0;
+        }
+        if (rows[slot] == ROW_INVALID)
+            sum = NAN; // loud: an id was out of range
+    }
+    return sum;
+}
+
 __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1)))
 kernel void ov_moe_combine(const global INPUT0_TYPE *d, const global int *plan, const global INPUT2_TYPE *weights,
                            global OUTPUT0_TYPE *y)
 {
-#if SCALED_IN
-    const bool wide = plan[PLAN_D_WIDE];
-#endif
+    const bool wide = SCALED_IN && plan[PLAN_D_WIDE];
     const uint items_of_token = HIDDEN / COLUMNS, items = plan[PLAN_TOKENS] * items_of_token;
     for (uint item = get_global_id(0); item < items; item += get_global_size(0)) {
         const int t = item / items_of_token, column = item % items_of_token * COLUMNS;
-        float8 sum = 0.0f; // only .s0 unless WIDE
         int rows[TOP_K];
         for (int slot = 0; slot < TOP_K; ++slot)
             rows[slot] = plan[PLAN_ROW_OF_PAIR + t * TOP_K + slot];
-        for (int slot = 0; slot < TOP_K; ++slot) {
-            // A pair without a row reads row 0 and counts nothing: the loads need not wait for a branch.
-            const global INPUT0_TYPE *from = d + AT(INPUT0, max(rows[slot], 0), column);
-            const float weight = (float)weights[AT(INPUT2, t, slot)];
-            float factor = 1.0f;
-#if SCALED_IN
-            if (wide && rows[slot] >= 0)
-                factor = in_factor(d, AT(INPUT0, rows[slot], 0), 0, column);
-#endif
-            if (WIDE) {
-                const float8 part = load_halves(from) * factor;
-                sum = rows[slot] >= 0 ? fma((float8)weight, part, sum) : sum;
-            } else {
-                const float part = (float)*from * factor;
-                sum.s0 = rows[slot] >= 0 ? fma(weight, part, sum.s0) : sum.s0;
-            }
-            if (rows[slot] == ROW_INVALID)
-                sum = NAN; // loud: an id was out of range
-        }
+        const float8 sum = wide ? sum_of_slots(d, weights, rows, t, column, true)
+                                : sum_of_slots(d, weights, rows, t, column, false);
         global OUTPUT0_TYPE *to = y + AT(OUTPUT0, t, column);
         if (WIDE)
             store_halves(sum, to);

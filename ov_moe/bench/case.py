@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +69,7 @@ class Case:
         self.device, self.weights, self.spec, self.inputs = device, weights, spec, inputs
         self.counts = counts_of(inputs.ids, spec.experts)
         rows, element = spec.plan_layout.max_rows, inputs.x.dtype.itemsize
-        self.shapes = {"h": (rows, spec.intermediate), "d": (rows, spec.hidden), "y": (spec.max_tokens, spec.hidden)}
+        self.shapes = {"h": (rows, spec.h_columns), "d": (rows, spec.d_columns), "y": (spec.max_tokens, spec.hidden)}
         self.buffers = {
             "ids": device.upload(inputs.ids),
             "x": device.upload(inputs.x),
@@ -162,7 +162,10 @@ class Run:
 
     def _prepare(self, stage: Stage) -> Prepared:
         inputs, buffers, output = self.case.arguments(stage, self.config.packed)
-        text = program(stage, self.config, self.case.spec.attributes(), inputs, output)
+        spec = self.case.spec
+        if self.config.micro_kernel == "mma":  # its rows have none; the buffers keep the room
+            spec = replace(spec, h_exponents=False, d_exponents=False)
+        text = program(stage, self.config, spec.attributes(), inputs, output)
         if stage not in (ROUTE, COMBINE):
             text = with_schedule(text, self.schedule)
         return self.case.device.prepare(text, stage.entry, buffers, compiler_options(stage, self.config))

@@ -17,8 +17,6 @@ from ov_moe.kernels.choose import dpas_config, gemv_config
 from ov_moe.kernels.exponents import may_exceed_f16, row_columns
 from ov_moe.kernels.plan import D_WIDE, H_WIDE
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE
-from ov_moe.ops import evaluate
-from ov_moe.ops.evaluate import evaluate_stage, evaluation_device
 from ov_moe.spec import Activation
 
 MICRO_KERNELS = {
@@ -162,9 +160,11 @@ def test_far_beyond_f16(powers: tuple[int, int], rng: np.random.Generator) -> No
 
 @pytest.mark.parametrize("how", ["numpy", "opencl"])
 def test_the_cpu_path_in_f16(how: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ov_moe.ops.evaluate import EVALUATE_VARIABLE, evaluate_stage, evaluation_device
+
     block = beyond_f16(rng, **FORMATS["u4"])
     spec = block.spec
-    monkeypatch.setenv(evaluate.EVALUATE_VARIABLE, how)
+    monkeypatch.setenv(EVALUATE_VARIABLE, how)
     evaluation_device.cache_clear()
 
     def run(stage: Any, inputs: list[np.ndarray], shape: tuple[int, int], dtype: Any = np.float16) -> np.ndarray:
