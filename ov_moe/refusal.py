@@ -14,6 +14,8 @@ from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
 _POSITION = re.compile(r"(Exception from|Check '.*' failed at) .*:\d+:?")
 # The log of a program that does not build can be hundreds of lines.
 _MOST_LINES = 4
+# A name or an attribute of a broken file can be of any length, and a message repeats it.
+_LONGEST_LINE = 240
 _OF_THE_CALLER = re.compile(
     r"property|option not found|attention backend|argument|incorrect attribute|bad as from", re.IGNORECASE
 )
@@ -30,7 +32,13 @@ def said(error: BaseException) -> str:
     lines = [line for line in lines if not _POSITION.fullmatch(line)] or lines[-1:] or [type(error).__name__]
     if len(lines) > _MOST_LINES:
         lines = [*lines[: _MOST_LINES // 2], *lines[-_MOST_LINES // 2 :]]
-    return "; ".join(line.rstrip(".;!: ") for line in lines)
+    return "; ".join(_printable(line.rstrip(".;!: ")) for line in lines)
+
+
+def _printable(line: str) -> str:
+    """A line without control characters, cut where it is too long."""
+    shown = "".join(character if character.isprintable() else "_" for character in line[: _LONGEST_LINE + 1])
+    return shown if len(line) <= _LONGEST_LINE else f"{shown[: _LONGEST_LINE - 3]}..."
 
 
 @contextmanager

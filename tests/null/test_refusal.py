@@ -49,5 +49,14 @@ def test_other_errors_pass(error: Exception) -> None:
     assert caught.value is error
 
 
+def test_a_message_that_repeats_a_hostile_file_stays_a_sentence() -> None:
+    """A name or an attribute of a file can be of any length, and hold what moves a terminal's cursor."""
+    found = said(RuntimeError(f"Unsupported type {'x' * 100_000}\nname \x1b[2J\u202e is unknown."))
+    first, second = found.split("; ")
+    assert len(first) == 240
+    assert first.endswith("xxx...")
+    assert second == "name _[2J_ is unknown"
+
+
 def test_the_package_shows_what_it_offers() -> None:
     assert {*ov_moe.__all__, "virtual_gpu", "__version__"} <= set(dir(ov_moe))
