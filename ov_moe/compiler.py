@@ -10,6 +10,7 @@ import openvino as ov
 from ov_moe.arguments import check_type
 from ov_moe.config import Config
 from ov_moe.devices.intel_cpu_runtime import cache_folder
+from ov_moe.devices.own_moe import warn_of_own_moe
 from ov_moe.devices.target import Target, activations, parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.attributes import check_layer_name
@@ -53,8 +54,8 @@ def compile_model(
             without it the default in ``ov_moe.Config``.
         groups: Work-groups of the pool. None follows OV_MOE_GROUPS, and without it the device's compute units.
         micro_kernel: ``fma``, ``dpas`` or ``auto`` (``dpas`` on a GPU with XMX and f16 activations). None follows
-            OV_MOE_MICRO_KERNEL, and without it ``auto``. ``dpas`` on a GPU without XMX is an emulation, slow and for
-            tests alone.
+            OV_MOE_MICRO_KERNEL, and without it ``auto``. ``dpas`` is refused on a GPU without XMX; ``dpas-emulated``
+            computes its instruction otherwise, on any GPU, slowly and for tests alone.
 
     Returns:
         The compiled model.
@@ -121,6 +122,7 @@ def prepare(
         check_layer_name(str(node.get_friendly_name()))
     target = parse_target(core, device)
     properties = dict(config or {})
+    warn_of_own_moe(core, target, properties)
     register(core)
     options = Config.from_environment(fetch=fetch, groups=groups, micro_kernel=micro_kernel)
     make_cacheable(core, model, target, properties)

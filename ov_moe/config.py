@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +23,10 @@ from ov_moe.spec import Balance, Fetch, MicroKernelSwitch
 Evaluate = Literal["auto", "opencl", "numpy"]
 
 MAX_TOKENS_LIMIT = 65536
+# 64 rows of Qwen3-30B's x in 48 layers are 12.6 MB a step, 1024 would be 201 MB.
+FEW_TOKENS = 64
+# Becomes a number in __post_init__: what is not given follows max_tokens, what is given must fit it.
+_NOT_GIVEN: Any = None
 
 # Not options: what ov-moe tells the C library of the virtual GPU, and what a benchmark's record says of its sources.
 _INTERNAL = frozenset({"OV_MOE_COMMIT", "OV_MOE_VGPU_RUNTIME"})
@@ -33,6 +38,11 @@ def _switch(text: str) -> bool:
 
 def _on_unless_zero(text: str) -> bool:
     return text != "0"
+
+
+def _check_groups(name: str, value: object) -> None:
+    if value is not None:
+        check_whole(name, value, 1, 2**20)
 
 
 def _about(variable: str, parse: Callable[[str], Any], why: str, unset: str = "") -> dict[str, Any]:
@@ -68,10 +78,11 @@ class Config:
     Attributes:
         balance: How prefill shares its work out: ``on``, ``off`` or ``auto``.
         max_tokens: Tokens of prefill that are computed at a time.
-        few_tokens: Up to as many tokens take the path for decode.
+        few_tokens: Up to as many tokens take the path for decode, at most ``max_tokens``; 64 where it is not given, or
+            ``max_tokens`` where that is less.
         fetch: How a pool group takes its next task: ``ticket`` or ``stride``.
         groups: Work-groups of the pool; None = twice the device's compute units.
-        micro_kernel: What multiplies matrices on a GPU: ``auto``, ``fma`` or ``dpas``.
+        micro_kernel: What multiplies matrices on a GPU: ``auto``, ``fma``, ``dpas`` or ``dpas-emulated``.
         evaluate: What computes the operations on the CPU device: ``auto``, ``opencl`` or ``numpy``.
         virtual_gpu: Whether importing ov_moe starts the virtual GPU.
         cache_folder: Where layer files and the virtual GPU's library are kept.
@@ -99,9 +110,8 @@ class Config:
             "Longer prompts are computed in chunks of this size; more room costs memory in every layer.",
         ),
     )
-    # 64 rows of Qwen3-30B's x in 48 layers are 12.6 MB a step, 1024 would be 201 MB.
     few_tokens: int = field(
-        default=64,
+        default=_NOT_GIVEN,
         metadata=_about(
             "OV_MOE_FEW_TOKENS",
             int,
@@ -131,7 +141,7 @@ class Config:
             "OV_MOE_MICRO_KERNEL",
             str,
             "auto takes dpas on GPUs with XMX where activations are f16, else fma, and for few tokens gemv; dpas "
-            "without XMX is emulated, slow, for tests alone. No real XMX device has run dpas yet.",
+            "without XMX is refused, dpas-emulated is slow and for tests alone. No real XMX device has run dpas yet.",
         ),
     )
     evaluate: Evaluate = field(
@@ -182,19 +192,16 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        check_word("balance", self.balance, get_args(Balance))
-        check_word("fetch", self.fetch, get_args(Fetch))
-        check_word("micro_kernel", self.micro_kernel, get_args(MicroKernelSwitch))
-        check_word("evaluate", self.evaluate, get_args(Evaluate))
-        check_whole("max_tokens", self.max_tokens, 1, MAX_TOKENS_LIMIT)
-        check_whole("few_tokens", self.few_tokens, 1, MAX_TOKENS_LIMIT)
-        if self.groups is not None:
-            check_whole("groups", self.groups, 1, 2**20)
-        for switch in ("virtual_gpu", "vgpu_fast_build"):
-            check_type(switch, getattr(self, switch), bool, "True or False")
-        check_type("cache_folder", self.cache_folder, Path, "a pathlib.Path")
-        check_type("vgpu_cache", self.vgpu_cache, (str, type(None)), "a folder's name as text, or None")
-        check_whole("vgpu_hold_seconds", self.vgpu_hold_seconds, 0, 3600)
+        if self.few_tokens is _NOT_GIVEN:
+            check_option("max_tokens", self.max_tokens)
+            object.__setattr__(self, "few_tokens", min(FEW_TOKENS, self.max_tokens))
+        for option in fields(self):
+            check_option(option.name, getattr(self, option.name))
+        if self.few_tokens > self.max_tokens:
+            raise InvalidInputError(
+                f"few_tokens is {self.few_tokens}, more than the {self.max_tokens} of max_tokens: raise max_tokens "
+                "(OV_MOE_MAX_TOKENS) too, or lower few_tokens (OV_MOE_FEW_TOKENS)."
+            )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **arguments: Any) -> Config:
@@ -206,8 +213,8 @@ class Config:
                 that is given is not read.
 
         Raises:
-            InvalidInputError: An argument names no option, or an argument or a variable holds no value of its option;
-                the sentence names which.
+            InvalidInputError: An argument names no option, an argument or a variable holds no value of its option, or
+                both are whole but ``few_tokens`` is above ``max_tokens``; the sentence names which.
         """
         names = [option.name for option in fields(cls)]
         for name in arguments:
@@ -215,7 +222,8 @@ class Config:
                 raise InvalidInputError(f"There is no option {name!r}: the options are {', '.join(names)}.")
         found = os.environ if environment is None else environment
         values: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
-        cls(**values)
+        for name, value in values.items():
+            check_option(name, value)
         for option in fields(cls):
             variable = option.metadata["variable"]
             if option.name in values or variable not in found:
@@ -224,7 +232,7 @@ class Config:
                 continue
             try:
                 values[option.name] = option.metadata["parse"](found[variable])
-                cls(**{option.name: values[option.name]})
+                check_option(option.name, values[option.name])
             except InvalidInputError as error:
                 raise InvalidInputError(f"{variable}: {error}") from None
             except ValueError:
@@ -234,9 +242,9 @@ class Config:
     @classmethod
     def value_of(cls, name: str) -> Any:
         """The value of one option here, whatever the variables of the others hold; raises as ``from_environment``."""
-        (variable,) = (option.metadata["variable"] for option in fields(cls) if option.name == name)
-        found = {variable: os.environ[variable]} if variable in os.environ else {}
-        return getattr(cls.from_environment(found), name)
+        own = {"few_tokens", "max_tokens"} if name in ("few_tokens", "max_tokens") else {name}
+        variables = [option.metadata["variable"] for option in fields(cls) if option.name in own]
+        return getattr(cls.from_environment({key: os.environ[key] for key in variables if key in os.environ}), name)
 
     def options(self, environment: Mapping[str, str] | None = None) -> tuple[Option, ...]:
         """Every option with its default and the value that is in force here."""
@@ -253,6 +261,27 @@ class Config:
             )
             for option in fields(self)
         )
+
+
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "balance": partial(check_word, words=get_args(Balance)),
+    "max_tokens": partial(check_whole, low=1, high=MAX_TOKENS_LIMIT),
+    "few_tokens": partial(check_whole, low=1, high=MAX_TOKENS_LIMIT),
+    "fetch": partial(check_word, words=get_args(Fetch)),
+    "groups": _check_groups,
+    "micro_kernel": partial(check_word, words=get_args(MicroKernelSwitch)),
+    "evaluate": partial(check_word, words=get_args(Evaluate)),
+    "virtual_gpu": partial(check_type, kind=bool, wanted="True or False"),
+    "cache_folder": partial(check_type, kind=Path, wanted="a pathlib.Path"),
+    "vgpu_cache": partial(check_type, kind=(str, type(None)), wanted="a folder's name as text, or None"),
+    "vgpu_fast_build": partial(check_type, kind=bool, wanted="True or False"),
+    "vgpu_hold_seconds": partial(check_whole, low=0, high=3600),
+}
+
+
+def check_option(name: str, value: object) -> None:
+    """Raise InvalidInputError unless a value is one of an option of ``Config``, whatever the others are."""
+    _CHECKS[name](name, value)
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

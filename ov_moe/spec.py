@@ -9,7 +9,7 @@ Precision = Literal["f32", "f16", "u8", "i8", "u4", "i4", "f4e2m1"]
 Schedule = Literal["grid", "pool"]
 Fetch = Literal["ticket", "stride"]
 MicroKernel = Literal["fma", "gemv", "dpas", "mma"]
-MicroKernelSwitch = Literal["auto", "fma", "dpas"]
+MicroKernelSwitch = Literal["auto", "fma", "dpas", "dpas-emulated"]
 Balance = Literal["auto", "on", "off"]
 Activations = Literal["f32", "f16"]
 Vendor = Literal["intel", "nvidia", "other"]
@@ -123,7 +123,7 @@ class Switches:
         balance: ``on``, ``off`` or ``auto``; of prefill.
         fetch: How a pool group takes its next task in prefill; ``stride`` is for ablation.
         groups: Work-groups of the pool; None = they follow from the device's compute units.
-        micro_kernel: ``fma``, ``dpas`` or ``auto``.
+        micro_kernel: ``auto``, ``fma``, ``dpas`` or ``dpas-emulated``.
     """
 
     balance: Balance = "auto"

@@ -111,7 +111,7 @@ def configure(
 
     Raises:
         InvalidInputError: A field that there is not, a value that is not of its type, or ``micro_kernel=mma`` for a
-            block that tensor cores cannot serve.
+            block that tensor cores cannot serve, or ``dpas`` for a device without XMX.
     """
     config = choose_config(
         "on" if schedule.fetch else "off", spec.experts, 1, schedule.fetch or "ticket", pool_groups(device)
@@ -120,6 +120,10 @@ def configure(
     refusal = mma_refusal(spec, activations)
     if kind == "mma" and not refusal and device.vendor != "nvidia" and settings.get("emulation", "0") == "0":
         refusal = "the device is no NVIDIA GPU: leave it out, or add --set emulation=1, slow, for tests alone"
+    if kind == "dpas" and not device.xmx_subgroup and settings.get("emulation", "0") == "0":
+        raise InvalidInputError(
+            "--set micro_kernel=dpas: the device has no XMX: leave it out, or add --set emulation=1 for tests."
+        )
     if kind == "mma" and refusal:
         raise InvalidInputError(f"--set micro_kernel=mma: {refusal}.")
     if kind == "mma" or (kind == "auto" and device.vendor == "nvidia" and not refusal):

@@ -21,6 +21,7 @@ from ov_moe.kernels.stages import Stage
 from ov_moe.spec import DeviceInfo, Vendor
 
 Tensor = npt.NDArray[Any]
+XMX_EXTENSION = "cl_intel_subgroup_matrix_multiply_accumulate"
 VENDORS: dict[int, Vendor] = {0x8086: "intel", 0x10DE: "nvidia"}
 
 
@@ -63,9 +64,11 @@ class OpenCLDevice:
 
     @property
     def info(self) -> DeviceInfo:
-        """What a choice of kernels knows of it; XMX is not asked for here."""
+        """What a choice of kernels knows of it."""
         vendor = VENDORS.get(int(self.device.vendor_id), "other")
-        return DeviceInfo(self.compute_units, vendor=vendor, subgroup=16 if self._only_wide_subgroups else 8)
+        subgroup = 16 if self._only_wide_subgroups else 8
+        xmx = subgroup if XMX_EXTENSION in self.device.extensions.split() else 0
+        return DeviceInfo(self.compute_units, xmx, vendor, subgroup)
 
     @property
     def _only_wide_subgroups(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import get_args
 
 from ov_moe.arguments import check_word
+from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.config import DPAS_ROWS, DPAS_SUBGROUP_ROWS, KernelConfig, ModelConfig
 from ov_moe.spec import (
     Balance,
@@ -131,14 +132,21 @@ def choose_micro_kernel(workload: Workload, device: DeviceInfo, switch: MicroKer
     Args:
         workload: Of prefill or decode.
         device: Where the kernel runs.
-        switch: The user's; ``auto`` is the rule, and anything else is done.
+        switch: The user's; ``auto`` is the rule. ``dpas-emulated`` is ``dpas`` with its instruction computed by
+            sub-group broadcasts, on any device.
 
     Raises:
-        InvalidInputError: The switch holds another word.
+        InvalidInputError: The switch holds another word, or asks for ``dpas`` where there is no XMX.
     """
     check_word("micro_kernel", switch, get_args(MicroKernelSwitch))
     if switch == "dpas" and not device.xmx_subgroup:
-        return "dpas", "asked for where there is no XMX: sub-group broadcasts stand in for dpas, slow, for tests alone"
+        # Intel's compiler builds it all the same, and says that it succeeded: the kernel then holds no dpas.
+        raise InvalidInputError(
+            "micro_kernel is 'dpas', and the device has no XMX of a kind that ov-moe knows: leave it to 'auto' (for "
+            "tests alone, 'dpas-emulated' computes the instruction by sub-group broadcasts, slowly)."
+        )
+    if switch == "dpas-emulated":
+        return "dpas", "asked for as an emulation: sub-group broadcasts stand in for dpas, slow, for tests alone"
     if switch != "auto":
         return switch, "asked for"
     if not device.xmx_subgroup:
@@ -159,15 +167,16 @@ def choose_model_config(prefill: Workload, decode: Workload, device: DeviceInfo,
         switches: The user's. Balance and fetch are for prefill.
 
     Raises:
-        InvalidInputError: A switch holds another word, or there are no groups.
+        InvalidInputError: A switch holds another word, there are no groups, or ``dpas`` is asked for without XMX.
     """
     many = choose_config(switches.balance, prefill.experts, device.compute_units, switches.fetch, switches.groups)
     few = decode_config(many.groups)
     kind, why = choose_micro_kernel(prefill, device, switches.micro_kernel)
+    emulation = switches.micro_kernel == "dpas-emulated"
     if kind == "dpas":
-        many = dpas_config(many, device.xmx_subgroup or 8, not device.xmx_subgroup)
+        many = dpas_config(many, device.xmx_subgroup or 8, emulation)
     if choose_micro_kernel(decode, device, switches.micro_kernel)[0] == "dpas":
-        few = dpas_config(few, device.xmx_subgroup or 8, not device.xmx_subgroup)
+        few = dpas_config(few, device.xmx_subgroup or 8, emulation)
     elif switches.micro_kernel == "auto" and decode.rows_per_expert <= GEMV_MAX_ROWS:
         few = gemv_config(few, device.subgroup)
     return ModelConfig(many, few, why)

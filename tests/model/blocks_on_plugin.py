@@ -44,7 +44,7 @@ def pair(
     *,
     balance: str = "auto",
     max_tokens: int = 32,
-    few_tokens: int = 64,
+    few_tokens: int | None = None,
     compile_options: dict[str, Any] | None = None,
     properties: dict[str, Any] | None = None,
     **model_options: Any,

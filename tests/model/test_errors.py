@@ -62,6 +62,13 @@ def test_balance_is_one_of_three_words(plain, balance):
         ov_moe.optimize(plain, balance)
 
 
+def test_few_tokens_are_no_more_than_max_tokens(optimised, plain):
+    sentence = "few_tokens is 1000, more than the 512 of max_tokens: raise max_tokens (OV_MOE_MAX_TOKENS) too"
+    for model in (optimised, plain):
+        with says(ov_moe.InvalidInputError, sentence):
+            ov_moe.optimize(model, few_tokens=1000)
+
+
 @pytest.mark.parametrize("max_tokens", [0, -1, 65537, 1.5, True, "8"])
 def test_max_tokens_is_a_count(plain, max_tokens):
     with says(ov_moe.InvalidInputError, f"max_tokens is {max_tokens!r}, it must be a whole number from 1 to 65536."):
@@ -145,7 +152,7 @@ def test_a_config_file_of_the_users_own(core, optimised):
     ("options", "sentence"),
     [
         ({"fetch": "random"}, "fetch is 'random', it must be 'ticket' or 'stride'."),
-        ({"micro_kernel": "mma"}, "micro_kernel is 'mma', it must be 'auto', 'fma' or 'dpas'."),
+        ({"micro_kernel": "mma"}, "micro_kernel is 'mma', it must be 'auto', 'fma', 'dpas' or 'dpas-emulated'."),
         ({"groups": 0}, "groups is 0, it must be a whole number from 1 to 1048576."),
     ],
 )
@@ -153,6 +160,29 @@ def test_a_config_file_of_the_users_own(core, optimised):
 def test_bad_schedule_options(core, optimised, device, options, sentence):
     with says(ov_moe.InvalidInputError, sentence):
         ov_moe.compile_model(core, optimised, device, **options)
+
+
+@pytest.mark.parametrize(
+    ("of_the_core", "config", "ratio"),
+    [
+        (0, {"OFFLOAD_RATIO": 50}, "50"),
+        (0, {"OFFLOAD_RATIO": "50"}, "50"),
+        (50, {}, "50"),
+        (50, {"OFFLOAD_RATIO": 0}, None),
+        (0, {"OFFLOAD_RATIO": "0"}, None),
+        (0, {}, None),
+    ],
+)
+def test_a_share_to_offload_is_not_for_these_blocks(optimised, caplog, of_the_core, config, ratio):
+    core = ov.Core()
+    core.set_property("GPU", {"OFFLOAD_RATIO": of_the_core})
+    ov_moe.compile_model(core, optimised, "GPU", config)
+    said = [record.getMessage() for record in caplog.records if record.name == "ov_moe"]
+    expected = (
+        f"OFFLOAD_RATIO is {ratio}, and only the GPU plugin's own MoE operation reads it: the blocks that ov-moe "
+        "rewrote keep all their weights in the device's memory, so leave it out, or compile the original model."
+    )
+    assert said == ([expected] if ratio else [])
 
 
 def test_an_id_out_of_range_on_the_cpu(core, rng):

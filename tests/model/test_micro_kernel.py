@@ -1,6 +1,6 @@
 """dpas in the product: the real GPU plugin builds it for f16 buffers, and fma in its tiles for f32 buffers.
 
-The virtual GPU has no XMX, so ``micro_kernel="dpas"`` is the emulated instruction there.
+The virtual GPU has no XMX, so ``dpas-emulated`` is what runs there, and ``dpas`` is refused.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def reference(core: ov.Core) -> Logits:
 
 @pytest.fixture(scope="module")
 def half(core: ov.Core) -> Logits:
-    return run(core, HALF, "dpas")
+    return run(core, HALF, "dpas-emulated")
 
 
 def equal(one: Logits, other: Logits) -> bool:
@@ -92,12 +92,12 @@ def test_f16_runs_dpas_and_not_fma(core: ov.Core, half: Logits) -> None:
 
 
 def test_balance_does_not_change_a_bit(core: ov.Core, half: Logits) -> None:
-    assert equal(half, run(core, HALF, "dpas", "off"))
+    assert equal(half, run(core, HALF, "dpas-emulated", "off"))
 
 
 def test_f32_falls_back_to_fma(core: ov.Core, reference: Logits) -> None:
     """The same text, built for f32 buffers: the sums of fma in its own tiles, bit for bit, and exact."""
-    found = run(core, EXACT, "dpas")
+    found = run(core, EXACT, "dpas-emulated")
     assert equal(found, run(core, EXACT, "fma"))
     off = difference(found, reference)
     print(f"f32: max |logit error| / max |logit| = {off.error:.2e}")
@@ -114,7 +114,7 @@ def test_a_block_is_no_further_off_than_unfused(
     (weights,) = given.weights
     unfused = core.compile_model(given.model.clone(), "GPU", HALF)
     ov_moe.optimize(given.model, max_tokens=16, few_tokens=8)
-    fused = ov_moe.compile_model(core, given.model, "GPU", HALF, micro_kernel="dpas")
+    fused = ov_moe.compile_model(core, given.model, "GPU", HALF, micro_kernel="dpas-emulated")
     for tokens in (1, 7, 37):
         x = rng.standard_normal((tokens, given.hidden)).astype(np.float16).astype(np.float32)
         ids, factors = random_ids(rng, tokens, 8, given.top_k), rng.random((tokens, given.top_k)).astype(np.float16)
@@ -147,13 +147,20 @@ def test_without_xmx_fma_is_chosen_and_gemv_for_decode(core: ov.Core) -> None:
 
 
 def test_the_variable_is_read_and_the_argument_wins(core: ov.Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OV_MOE_MICRO_KERNEL", "dpas")
+    monkeypatch.setenv("OV_MOE_MICRO_KERNEL", "dpas-emulated")
     for found in layers(prepare(core, rewritten(core), "GPU")).values():
         assert (found["MICRO_KERNEL"], found["DPAS_EMULATION"]) == ("dpas", "1")
     for found in layers(prepare(core, rewritten(core), "GPU", micro_kernel="fma")).values():
         assert found["MICRO_KERNEL"] == "fma"
     with pytest.raises(InvalidInputError, match="micro_kernel is '', it must be"):
         prepare(core, rewritten(core), "GPU", micro_kernel="")  # type: ignore[arg-type]
+
+
+def test_dpas_without_xmx_is_refused(core: ov.Core) -> None:
+    """Intel's compiler would build it without a word, and the kernel would hold no dpas."""
+    sentence = "micro_kernel is 'dpas', and the device has no XMX of a kind that ov-moe knows: leave it to 'auto'"
+    with pytest.raises(InvalidInputError, match=sentence):
+        ov_moe.compile_model(core, rewritten(core), "GPU", HALF, micro_kernel="dpas")
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,7 @@ def test_the_command_that_measures_a_row_again() -> None:
         (lambda: configured({"schedule": "pool"}), "--set schedule=pool"),
         (lambda: configured({"tile_m": "x"}), "tile_m is a whole number"),
         (lambda: configured({"micro_kernel": "mma"}, "48/32/8/2"), "micro_kernel=mma: H = 48 and I = 32 must be mult"),
+        (lambda: configured({"micro_kernel": "dpas"}), "micro_kernel=dpas: the device has no XMX"),
         (lambda: plan(baseline="loop"), "the baseline 'loop' is not among the schedules grid, pool-ticket"),
         (lambda: plan(tokens=[16, 0]), "must each be at least 1"),
         (lambda: plan(room=8), "at most the room, 8"),

@@ -70,16 +70,30 @@ def test_gemv_takes_sub_groups_that_the_device_has() -> None:
     assert (prefill.micro_kernel, decode.micro_kernel, decode.subgroup) == ("fma", "gemv", 16)
 
 
-def test_dpas_without_xmx_is_an_emulation_and_says_so() -> None:
-    prefill, decode, why = chosen(IRIS_XE, switch="dpas")
-    assert (prefill, decode) == tuple(replace(c, emulation=True, groups=192) for c in chosen(ARC, switch="dpas")[:2])
-    assert "for tests alone" in why
+def test_dpas_without_xmx_is_refused() -> None:
+    """XMX of an architecture that is not known has sub-groups of an unknown size."""
+    for device in (IRIS_XE, DeviceInfo(448, subgroup=16)):
+        with pytest.raises(InvalidInputError) as caught:
+            chosen(device, switch="dpas")
+        assert str(caught.value) == (
+            "micro_kernel is 'dpas', and the device has no XMX of a kind that ov-moe knows: leave it to 'auto' (for "
+            "tests alone, 'dpas-emulated' computes the instruction by sub-group broadcasts, slowly)."
+        )
+
+
+def test_the_emulation_of_dpas_is_asked_for_by_name_and_says_so() -> None:
+    real = chosen(ARC, switch="dpas")
+    for device, groups in ((IRIS_XE, 192), (ARC, 1024)):
+        prefill, decode, why = chosen(device, switch="dpas-emulated")
+        assert (prefill, decode) == tuple(replace(c, emulation=True, groups=groups) for c in real[:2])
+        assert "for tests alone" in why
+    assert chosen(XE2, switch="dpas-emulated")[0].subgroup == 16
 
 
 def test_another_word_is_refused() -> None:
     with pytest.raises(InvalidInputError) as caught:
         chosen(ARC, switch="mma")  # type: ignore[arg-type]
-    assert str(caught.value) == "micro_kernel is 'mma', it must be 'auto', 'fma' or 'dpas'."
+    assert str(caught.value) == "micro_kernel is 'mma', it must be 'auto', 'fma', 'dpas' or 'dpas-emulated'."
 
 
 @pytest.mark.parametrize("device", [IRIS_XE, ARC, XE2], ids=["Iris Xe", "Arc", "Xe2"])
@@ -121,7 +135,7 @@ def test_compiler_options_reach_the_layer_file(device: DeviceInfo, large: bool) 
         wide = large and name.removesuffix("Decode") in multiply
         assert found == (expected if wide else STANDARD), name
     assert set(options(decode).values()) == {STANDARD}
-    assert LARGE_REGISTERS not in " ".join(options(chosen(IRIS_XE, switch="dpas")[0]).values())
+    assert LARGE_REGISTERS not in " ".join(options(chosen(IRIS_XE, switch="dpas-emulated")[0]).values())
 
 
 @pytest.mark.parametrize(

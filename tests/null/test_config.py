@@ -109,7 +109,7 @@ def test_an_empty_variable_leaves_the_default() -> None:
         (
             "OV_MOE_MICRO_KERNEL",
             "mma",
-            "OV_MOE_MICRO_KERNEL: micro_kernel is 'mma', it must be 'auto', 'fma' or 'dpas'.",
+            "OV_MOE_MICRO_KERNEL: micro_kernel is 'mma', it must be 'auto', 'fma', 'dpas' or 'dpas-emulated'.",
         ),
         ("OV_MOE_MAX_TOKENS", "many", "OV_MOE_MAX_TOKENS is 'many', it must be a whole number."),
         ("OV_MOE_MAX_TOKENS", "0", "max_tokens is 0, it must be a whole number from 1 to 65536."),
@@ -136,6 +136,55 @@ def test_every_instance_is_valid(options: dict[str, Any], sentence: str) -> None
     for make in (Config, Config.from_environment):
         with pytest.raises(InvalidInputError, match=f"^{re.escape(sentence)}$"):
             make(**options)
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "few", "most"),
+    [
+        ({}, {}, 64, 512),
+        ({}, {"max_tokens": 16}, 16, 16),
+        ({"OV_MOE_MAX_TOKENS": "16"}, {}, 16, 16),
+        ({}, {"few_tokens": 100}, 100, 512),
+        ({"OV_MOE_FEW_TOKENS": "100"}, {}, 100, 512),
+        ({"OV_MOE_MAX_TOKENS": "2048"}, {"few_tokens": 1000}, 1000, 2048),
+        ({"OV_MOE_FEW_TOKENS": "1000"}, {"max_tokens": 2048}, 1000, 2048),
+        ({"OV_MOE_FEW_TOKENS": "1000", "OV_MOE_MAX_TOKENS": "2048"}, {}, 1000, 2048),
+        ({}, {"few_tokens": 512, "max_tokens": 512}, 512, 512),
+    ],
+)
+def test_few_tokens_follow_max_tokens_unless_given(
+    environment: dict[str, str], arguments: dict[str, int], few: int, most: int
+) -> None:
+    found = Config.from_environment(environment, **arguments)
+    assert (found.few_tokens, found.max_tokens) == (few, most)
+    if not environment:
+        assert Config(**arguments) == found
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "few", "most"),
+    [
+        ({}, {"few_tokens": 1000}, 1000, 512),
+        ({"OV_MOE_FEW_TOKENS": "1000"}, {}, 1000, 512),
+        ({"OV_MOE_MAX_TOKENS": "63"}, {"few_tokens": 64}, 64, 63),
+        ({"OV_MOE_FEW_TOKENS": "64"}, {"max_tokens": 63}, 64, 63),
+    ],
+)
+def test_few_tokens_above_max_tokens_are_refused(
+    environment: dict[str, str], arguments: dict[str, int], few: int, most: int
+) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        Config.from_environment(environment, **arguments)
+    assert str(caught.value) == (
+        f"few_tokens is {few}, more than the {most} of max_tokens: raise max_tokens (OV_MOE_MAX_TOKENS) too, or lower "
+        "few_tokens (OV_MOE_FEW_TOKENS)."
+    )
+
+
+def test_one_of_both_options_is_read_beside_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OV_MOE_FEW_TOKENS", "1000")
+    monkeypatch.setenv("OV_MOE_MAX_TOKENS", "2048")
+    assert (Config.value_of("few_tokens"), Config.value_of("max_tokens")) == (1000, 2048)
 
 
 def test_an_unknown_option_is_refused_with_the_names_of_all() -> None:
