@@ -1,6 +1,7 @@
 # make demo        set everything up, then run the demonstration
 # make test        set everything up, then lint and run all tests
 # make check       the lint part alone
+# make fuzz-ir     run 2,000 broken and hostile IRs, from a new seed each time (CASES=..., SEED=...)
 # make pipelines   add PyTorch, optimum-intel and openvino-genai, whose tests "make test" skips without them
 # make wheel       build dist/*.whl
 #
@@ -13,6 +14,9 @@ VENV ?= .venv
 JOBS ?= 2
 # For pytest, as in: make test TESTFLAGS="-k plan"
 TESTFLAGS ?=
+# Of make fuzz-ir
+CASES ?= 2000
+SEED ?= $(shell date +%s)
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -20,7 +24,7 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13)
 OPENVINO := from importlib.metadata import version; print(version("openvino"))
 HAS_COMPILER := from ov_moe.virtual_gpu.build import compiler; compiler()
 
-.PHONY: demo test check pipelines wheel clean
+.PHONY: demo test check fuzz-ir pipelines wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -38,6 +42,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz-ir: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -s --timeout 0 tests/model/test_hostile.py --hostile-cases $(CASES) --hostile-seed $(SEED)
 
 pipelines: $(VENV)/.installed-pipelines
 
