@@ -104,7 +104,7 @@ def optimize(
     ] = None,
     report: Annotated[ReportFormat, typer.Option(help="How to print what was found.")] = ReportFormat.TABLE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report; nothing is written.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT where it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT, if ov-moe wrote all in it.")] = False,
 ) -> None:
     """Rewrite the MoE blocks of every IR in a model's folder into a new folder; all other files are carried over.
 

@@ -53,7 +53,7 @@ def optimize(
         balance: As for ``ov_moe.optimize``.
         max_tokens: As for ``ov_moe.optimize``.
         few_tokens: As for ``ov_moe.optimize``.
-        force: Replace ``target`` where it exists and holds an IR.
+        force: Replace ``target`` where it exists and is empty, or ov-moe wrote all that is in it, unchanged since.
 
     Returns:
         What was rewritten, and what was left alone with the reason, in all models of the folder.

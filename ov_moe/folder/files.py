@@ -9,10 +9,13 @@ from pathlib import Path
 from xml.parsers import expat
 
 from ov_moe.errors import InvalidInputError
+from ov_moe.folder.manifest import MANIFEST
 from ov_moe.kernels.stages import STAGES
 
 # Not part of a model: version control, download bookkeeping, and compiled models of the unchanged IR.
 LEFT_OUT = frozenset({".git", ".cache", "model_cache"})
+# Of another folder: what ov-moe writes gets a list of its own.
+_LEFT_OUT_FILES = frozenset({MANIFEST})
 _IR_VERSIONS = ("10", "11")
 _OUR_TYPES = frozenset(stage.op_type for stage in STAGES)
 
@@ -25,7 +28,7 @@ class Listing:
         root: The folder.
         irs: The IRs' .xml files, relative to the root, sorted.
         others: All other files but the IRs' .bin files; relative, sorted.
-        left_out: Sub-folders that are not part of a model; relative, sorted.
+        left_out: Sub-folders and files that are not part of a model; relative, sorted.
     """
 
     root: Path
@@ -74,6 +77,9 @@ def _walk(root: Path, folder: Path, left_out: list[Path], above: tuple[Path, ...
                     raise InvalidInputError(f"{root / path} is a link to a folder that it lies in.")
                 yield from _walk(root, path, left_out, (*above, real))
             elif entry.is_file():
+                if entry.name in _LEFT_OUT_FILES:
+                    left_out.append(path)
+                    continue
                 yield path
             else:
                 kind = "a link to nothing" if entry.is_symlink() else "neither a file nor a folder"

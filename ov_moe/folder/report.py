@@ -37,7 +37,7 @@ class FolderReport:
         output: The folder that was written, None where nothing was.
         irs: Every IR, in the order of their paths.
         others: Files that were, or would be, carried over beside the IRs.
-        left_out: Sub-folders that are not part of a model.
+        left_out: Sub-folders and files that are not part of a model.
     """
 
     source: str

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from ov_moe.config import Config
 from ov_moe.folder.files import Listing, layer_types, list_model, may_hold_blocks, size_of
+from ov_moe.folder.ours import Snapshot
 from ov_moe.folder.read import new_core, read
 from ov_moe.folder.report import FolderReport, IRReport
 from ov_moe.folder.save import rewrite_and_save
+from ov_moe.folder.swap import recover
 from ov_moe.folder.write import check_output, check_room, copy, whole_folder
 from ov_moe.optimizer import survey
 from ov_moe.spec import Balance
@@ -43,7 +45,8 @@ def optimize_folder(
         balance: As for ``optimize``.
         max_tokens: As for ``optimize``.
         few_tokens: As for ``optimize``.
-        force: Replace ``output`` where it exists and holds an IR.
+        force: Replace ``output`` where it exists and is empty, or ov-moe wrote all that is in it, unchanged since:
+            its manifest says so. It stays until the new folder is complete.
         dry_run: Only report; weights are mapped, not read.
         progress: Hears what is at work, and the bytes written so far and in all.
 
@@ -55,7 +58,9 @@ def optimize_folder(
         OSError: A file cannot be read or written; nothing was written.
     """
     config = Config.from_environment(balance=balance, max_tokens=max_tokens, few_tokens=few_tokens)
-    check_output(source, output, force)
+    if not dry_run:
+        recover(output.absolute().parent)
+    replaced = check_output(source, output, force)
     listing = list_model(source)
     report = FolderReport(
         source=str(source),
@@ -66,7 +71,7 @@ def optimize_folder(
     )
     if dry_run or not report.rewritten:
         return report
-    _write(listing, report, output, config, progress)
+    _write(listing, report, output, replaced, config, progress)
     return replace(report, output=str(output))
 
 
@@ -83,7 +88,14 @@ def _survey(listing: Listing, config: Config, progress: Progress) -> tuple[IRRep
     return tuple(reports)
 
 
-def _write(listing: Listing, report: FolderReport, output: Path, config: Config, progress: Progress) -> None:
+def _write(
+    listing: Listing,
+    report: FolderReport,
+    output: Path,
+    replaced: Snapshot | None,
+    config: Config,
+    progress: Progress,
+) -> None:
     rewritten = [Path(ir.path) for ir in report.irs if ir.action == "rewritten"]
     copied = list(listing.others)
     for ir in report.irs:
@@ -99,12 +111,12 @@ def _write(listing: Listing, report: FolderReport, output: Path, config: Config,
     def written(what: str, before: int, size: int) -> None:
         progress(what, before + size, total)
 
-    with whole_folder(output) as fresh:
+    with whole_folder(output, replaced) as fresh:
         for path, size in sizes.items():
             say = partial(written, path.name, done)
             say(0)
             if path in rewritten:
-                rewrite_and_save(listing.root / path, fresh / path, config, say)
+                rewrite_and_save(listing.root / path, fresh.folder / path, config, say, fresh.lock)
             else:
-                copy(listing.root / path, fresh / path, say)
+                fresh.entries[path.as_posix()] = copy(listing.root / path, fresh.folder / path, say)
             done += size

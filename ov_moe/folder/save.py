@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ov_moe.children import end_with
 from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError, OvMoeError
 from ov_moe.folder.files import size_of
@@ -26,7 +27,7 @@ _CHILD = (
 )
 
 
-def rewrite_and_save(source: Path, target: Path, config: Config, written: Callable[[int], None]) -> None:
+def rewrite_and_save(source: Path, target: Path, config: Config, written: Callable[[int], None], lock: int) -> None:
     """Write the rewritten form of an IR; ends its process on any exception, KeyboardInterrupt included.
 
     Args:
@@ -34,6 +35,7 @@ def rewrite_and_save(source: Path, target: Path, config: Config, written: Callab
         target: The .xml to write; its .bin goes beside it.
         config: Of which ``balance``, ``max_tokens`` and ``few_tokens`` count.
         written: Hears how many bytes of weights stand there so far.
+        lock: A descriptor that the process keeps open: what it writes is not left behind while it lives.
 
     Raises:
         OvMoeError: In the words of the process, or that it was killed.
@@ -41,7 +43,7 @@ def rewrite_and_save(source: Path, target: Path, config: Config, written: Callab
     target.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     options = [config.balance, str(config.max_tokens), str(config.few_tokens)]
-    arguments = [path, os.pathsep, str(source), str(target), *options]
+    arguments = [path, os.pathsep, str(os.getpid()), str(source), str(target), *options]
     environment = {**os.environ, "OV_MOE_VIRTUAL_GPU": "0"}
     # A session of its own: Ctrl-C reaches the parent alone, which ends the child.
     with subprocess.Popen(
@@ -52,6 +54,7 @@ def rewrite_and_save(source: Path, target: Path, config: Config, written: Callab
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        pass_fds=(lock,) if os.name == "posix" else (),
     ) as child:
         try:
             said = _watch(child, target.with_suffix(".bin"), written)
@@ -74,8 +77,9 @@ def _watch(child: subprocess.Popen[str], weights: Path, written: Callable[[int],
             written(size_of(weights.parent, Path(weights.name)))
 
 
-def main(source: str, target: str, balance: Balance, max_tokens: str, few_tokens: str) -> None:
+def main(parent: str, source: str, target: str, balance: Balance, max_tokens: str, few_tokens: str) -> None:
     """The child: exit status 1 and one sentence on stderr where something fails."""
+    end_with(int(parent))
     try:
         _rewrite(Path(source), Path(target), balance, int(max_tokens), int(few_tokens))
     except OvMoeError as error:

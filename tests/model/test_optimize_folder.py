@@ -21,6 +21,8 @@ from graphs import moe_block_model
 import ov_moe
 from ov_moe.demo import MODEL
 from ov_moe.errors import OvMoeError
+from ov_moe.folder import swap
+from ov_moe.folder.manifest import MANIFEST
 from ov_moe.folder.run import optimize_folder
 
 COMMAND = Path(sys.executable).with_name("ov-moe")
@@ -87,8 +89,8 @@ def test_every_ir_with_blocks_is_rewritten_and_all_else_carried_over(folder: Pat
 
     after = files(out)
     assert files(folder) == before
-    assert set(after) == {name for name in before if not name.startswith(report.left_out)}
-    changed = {name for name in after if after[name] != before[name]}
+    assert set(after) == {name for name in before if not name.startswith(report.left_out)} | {MANIFEST}
+    changed = {name for name in set(after) - {MANIFEST} if after[name] != before[name]}
     assert changed == {str(Path(name).with_suffix(kind)) for name in rewritten for kind in (".xml", ".bin")}
     assert not (out / "chat_template.jinja").is_symlink()
     assert {path.name for path in tmp_path.iterdir()} == {"model", "blob", "new"}
@@ -110,7 +112,7 @@ def test_an_ir_is_carried_over_alone(folder: Path, tmp_path: Path) -> None:
     assert not out.exists()
     report = optimize_folder(source, out)
     assert (report.others, report.rewritten) == ((), 1)
-    assert set(files(tmp_path / "out")) == {"language_model.xml", "language_model.bin"}
+    assert set(files(tmp_path / "out")) == {"language_model.xml", "language_model.bin", MANIFEST}
 
 
 def test_information_and_types_survive(tmp_path: Path) -> None:
@@ -179,7 +181,7 @@ def test_in_memory_the_second_report_is_empty() -> None:
 def test_force_replaces_a_model_whole(folder: Path, tmp_path: Path) -> None:
     optimize_folder(MODEL, tmp_path / "out")
     optimize_folder(folder / "draft", tmp_path / "out", force=True)
-    assert set(files(tmp_path / "out")) == {"language_model.xml", "language_model.bin", "assets/a.txt"}
+    assert set(files(tmp_path / "out")) == {"language_model.xml", "language_model.bin", "assets/a.txt", MANIFEST}
     assert {path.name for path in tmp_path.iterdir()} == {"model", "blob", "out"}
 
 
@@ -208,15 +210,17 @@ def test_an_exception_at_any_time_leaves_nothing(call: int, force: bool, folder:
 
 
 def test_a_failing_swap_puts_the_old_model_back(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where folders cannot be exchanged in one step."""
     optimize_folder(MODEL, tmp_path / "out")
-    before, replace = files(tmp_path), os.replace
+    before, rename = files(tmp_path), os.rename
 
     def fail(source: Path, target: Path) -> None:
-        if Path(source).name == "new":
+        if Path(target).name == "out" and Path(source).name == "new":
             raise OSError(5, "Input/output error")
-        replace(source, target)
+        rename(source, target)
 
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(swap, "exchange", lambda *_: False)
+    monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(OSError, match="Input/output error"):
         optimize_folder(folder, tmp_path / "out", force=True)
     assert files(tmp_path) == before

@@ -114,7 +114,7 @@ def test_nothing_is_replaced_without_force_and_only_models_with_it(model: Path, 
     out.mkdir()
     refused(optimize(model, out), "exists already: name another folder, or replace it with --force")
     (out / "thesis.tex").write_text("years of work")
-    refused(optimize(model, out, "--force"), "holds no IR, so --force does not replace it")
+    refused(optimize(model, out, "--force"), "holds no ov_moe_manifest.json, in which ov-moe lists what it wrote")
     shutil.rmtree(out)
     out.write_text("years of work")
     refused(optimize(model, out, "--force"), "is no folder, so --force does not replace it")
@@ -197,7 +197,7 @@ def test_a_missing_permission(place: str, model: Path, tmp_path: Path, monkeypat
         def refuse(*_: object, **__: object) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(closed))
 
-        monkeypatch.setattr(*(run, "read") if place == "model" else (write.tempfile, "TemporaryDirectory"), refuse)
+        monkeypatch.setattr(*(run, "read") if place == "model" else (write, "draft"), refuse)
     result = optimize(model, target / "out")
     closed.chmod(0o700)
     refused(result, f"{closed}")

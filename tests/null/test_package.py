@@ -22,7 +22,7 @@ PACKAGE = ROOT / "ov_moe"
 # compiler, demo, ...) wires the layers together and is above all of them; nobody imports the command line.
 LAYERS = (
     {"errors", "formats", "spec"},
-    {"arguments", "refusal"},
+    {"arguments", "children", "refusal", "storage"},
     {"config"},
     {"kernels"},
     {"devices"},
@@ -44,7 +44,9 @@ WITHOUT_OPENVINO = (
     "formats",
     "spec",
     "arguments",
+    "children",
     "refusal",
+    "storage",
     "config",
     "commands",
     "cli",

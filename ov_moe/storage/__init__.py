@@ -1,0 +1,1 @@
+"""Files on disk: whole or not at all, and code only from folders that nobody else can write."""
