@@ -7,12 +7,9 @@ optimum-intel and NNCF: ``pip install "ov-moe[optimum]"``. ``--help`` lists the 
 from __future__ import annotations
 
 import importlib.util
-import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from importlib.metadata import version
@@ -24,6 +21,8 @@ import typer
 from tiny_configs import ARCHITECTURES, configuration
 
 from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
+from ov_moe.folder.swap import recover
+from ov_moe.folder.write import check_replaceable, whole_folder
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -249,32 +248,6 @@ def compress(
     )
 
 
-@contextmanager
-def whole_folder(target: Path, *, force: bool) -> Iterator[Path]:
-    """Yields an empty folder that becomes ``target`` when the block ends well, and vanishes otherwise.
-
-    Raises:
-        InvalidInputError: ``target`` exists and ``force`` is not set, or it holds no model to replace.
-    """
-    if target.exists() and not force:
-        raise InvalidInputError(f"{target} exists already: name another folder, or replace it with --force.")
-    if target.exists() and not (target / MODEL_FILE).is_file():
-        raise InvalidInputError(f"{target} holds no {MODEL_FILE}, so --force does not replace it.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-        fresh, old = Path(temporary) / "new", Path(temporary) / "old"
-        fresh.mkdir()
-        yield fresh
-        if target.exists():
-            os.replace(target, old)
-        try:
-            os.replace(fresh, target)
-        except OSError:
-            if old.exists():
-                os.replace(old, target)
-            raise
-
-
 def _readme(architecture: str, options: dict[str, Any]) -> str:
     """The page that says what the model is and by which command it was made."""
     flags = []
@@ -322,7 +295,7 @@ def main(
     ] = False,
     symmetric: Annotated[bool, typer.Option("--symmetric", help="int8, int4: no zero points.")] = False,
     group_size: Annotated[int, typer.Option(help="int4: weights that share a scale; -1: a channel.")] = 32,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder when it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder, if all in it was written so.")] = False,
 ) -> None:
     """Exports one tiny Mixture-of-Experts model with random weights as an OpenVINO IR."""
     options = dict(locals())
@@ -348,7 +321,9 @@ def main(
                 if group_size < 1 or size % group_size:
                     raise InvalidInputError(f"group_size must divide {name} ({size}) or be -1, not {group_size}.")
         check_extra()
-        with whole_folder(output.absolute(), force=force) as folder:
+        recover(output.absolute().parent)
+        with whole_folder(output, check_replaceable(output, force)) as fresh:
+            folder = fresh.folder
             model = export_ir(architecture, tiny, seed, folder)
             if only_experts:
                 model = halve_matrices(model)

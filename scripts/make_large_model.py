@@ -7,8 +7,6 @@ constant. ``--help`` lists the options; the defaults write 2.5 GB.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from ov_moe.errors import InvalidInputError, OvMoeError
+from ov_moe.folder.write import whole_folder
 
 MODEL_FILE = "openvino_model.xml"
 # Apart so that no two constants are equal: saving would store them once.
@@ -158,17 +157,13 @@ def main(
         sizes = Sizes(layers, experts, top_k, hidden, intermediate, group)
         if output.exists():
             raise InvalidInputError(f"{output} exists already: name another folder.")
+        with whole_folder(output, None) as fresh:
+            model, pool = build(sizes, seed)
+            ov.save_model(model, fresh.folder / MODEL_FILE, compress_to_fp16=False)
+            del model, pool  # in this order
     except OvMoeError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
-        fresh = Path(temporary) / "new"
-        fresh.mkdir()
-        model, pool = build(sizes, seed)
-        ov.save_model(model, fresh / MODEL_FILE, compress_to_fp16=False)
-        del model, pool  # in this order
-        os.replace(fresh, output)
     size = (output / MODEL_FILE).with_suffix(".bin").stat().st_size
     typer.echo(f"{output}: {sizes.int4_bytes / 1e9:.2f} GB of 4-bit weights, {size / 1e9:.2f} GB in all")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from ov_moe.errors import OutputError
+from ov_moe.storage.drafts import draft, write_new
 
 _MOST_LINKS = 40  # as Linux follows them
 _STDOUT = tuple(map(Path, ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")))
@@ -28,30 +29,26 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     drafts = dict[Path, Path]()
     path = Path()
     try:
-        for path, content in contents.items():
-            data = content.encode() if isinstance(content, str) else content
-            if any(step in _STDOUT for step in _steps(path)):
-                # Opened by name, a file behind it would mix up what is printed before and after.
-                sys.stdout.flush()
-                sys.stdout.buffer.write(data)
-                sys.stdout.flush()
-                continue
-            if _is_stream(path):
-                with open(path, "ab") as stream:
-                    stream.write(data)
-                continue
-            drafts[path] = _draft(path)
-            with open(drafts[path], "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, draft in drafts.items():
-            os.replace(draft, os.path.realpath(path))
+        with ExitStack() as stack:
+            for path, content in contents.items():
+                data = content.encode() if isinstance(content, str) else content
+                if any(step in _STDOUT for step in _steps(path)):
+                    # Opened by name, a file behind it would mix up what is printed before and after.
+                    sys.stdout.flush()
+                    sys.stdout.buffer.write(data)
+                    sys.stdout.flush()
+                    continue
+                if _is_stream(path):
+                    with open(path, "ab") as stream:
+                        stream.write(data)
+                    continue
+                place = Path(os.path.realpath(path))  # a link stays one
+                drafts[place] = stack.enter_context(draft(place)).new
+                write_new(drafts[place], data)
+            for path, fresh in drafts.items():
+                os.replace(fresh, path)
     except OSError as error:
         raise OutputError(f"{path} could not be written: {error.strerror or error}.") from None
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
 
 
 def check_writable(paths: Iterable[Path | None]) -> None:
@@ -71,7 +68,8 @@ def check_writable(paths: Iterable[Path | None]) -> None:
             raise OutputError(f"{path} is a folder: name a file in it.")
         try:
             if not _is_stream(path):
-                _draft(path).unlink()
+                with draft(Path(os.path.realpath(path))):
+                    pass
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
 
@@ -92,14 +90,3 @@ def _steps(path: Path) -> Iterator[Path]:
         if not step.is_symlink():
             return
         step = step.parent / os.readlink(step)
-
-
-def _draft(path: Path) -> Path:
-    path = Path(os.path.realpath(path))  # a link stays one
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    # mkstemp's files are for their owner alone; results are ordinary files.
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(name, 0o666 & ~mask)
-    os.close(handle)
-    return Path(name)

@@ -6,13 +6,12 @@ import re
 import shutil
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ov_moe.errors import DeviceError
+from ov_moe.storage.drafts import scratch
 
 # Gen9 and Gen12 integrated, the first discrete Xe-LP, Arc A770 (XMX, sub-groups of 8), Ponte Vecchio (XMX, of 16).
 DEVICES = ("skl", "tgllp", "dg1", "acm-g10", "pvc")
@@ -81,15 +80,15 @@ def build(text: str, entry: str, device: str, options: Sequence[str] = OPTIONS) 
         DeviceError: ocloc is not installed, or its output is not what this module can read.
     """
     ocloc = find()
-    with tempfile.TemporaryDirectory(prefix="ov-moe-ocloc-") as folder:
-        Path(folder, "program.cl").write_text(text, encoding="utf-8")
+    with scratch("ov-moe-ocloc") as folder:
+        (folder / "program.cl").write_text(text, encoding="utf-8")
         command = [ocloc, "compile", "-file", "program.cl", "-device", device]
         command += ["-options", " ".join(options), "-internal_options", _READABLE]
         start = time.perf_counter()
         done = subprocess.run(command, cwd=folder, capture_output=True, check=False, text=True, errors="replace")
         seconds = time.perf_counter() - start
         log = f"{done.stdout}\n{done.stderr}"
-        binaries = list(Path(folder).glob("*.bin"))
+        binaries = list(folder.glob("*.bin"))
         # "INVALID opcode dpas": the code generator left the instruction out and reported success, as on skl.
         if done.returncode or not binaries or "INVALID opcode" in log:
             return Build(device, entry, seconds, error=_complaint(log) or f"ocloc left with {done.returncode}")

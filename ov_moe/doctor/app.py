@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +31,7 @@ from ov_moe.doctor.checks import (
 from ov_moe.doctor.finding import Finding
 from ov_moe.doctor.model_checks import check_model, check_probe
 from ov_moe.errors import OvMoeError
+from ov_moe.storage.drafts import scratch
 
 # Raised when a field of the JSON changes its meaning or goes.
 SCHEMA_VERSION = 1
@@ -101,9 +101,9 @@ def examine(config: Config, device: str, model: Path | None, probe: bool) -> tup
         facts["model"] = ask("model", str(model), name, virtual=virtual)
         findings += check_model(facts["model"], total, name != "CPU")
     if probe:
-        with tempfile.TemporaryDirectory(prefix="ov-moe-doctor-") as cache:
-            facts["probe"] = ask("probe", name, cache, virtual=virtual)
-            again = None if "error" in facts["probe"] else ask("probe", name, cache, virtual=virtual)
+        with scratch("ov-moe-doctor") as cache:
+            facts["probe"] = ask("probe", name, str(cache), virtual=virtual)
+            again = None if "error" in facts["probe"] else ask("probe", name, str(cache), virtual=virtual)
             facts["probe_cached"] = again
         discrete = str(devices[name].get("DEVICE_TYPE", "")).upper() == "DISCRETE"
         findings += check_probe(facts["probe"], again, discrete)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from ov_moe.latency.properties import parse_properties
 from ov_moe.latency.summary import summarize
 from ov_moe.latency.table import profile_table, summary_table
 from ov_moe.latency.turns import abba, run_turns
+from ov_moe.storage.drafts import scratch
 
 _WIDTH = 150
 # More than take the path for decode.
@@ -112,8 +112,8 @@ def measure(
     jobs = [replace(job, variant=cast(Variant, name)) for name in abba(names, rounds)]
     jobs += [replace(job, variant=name, profile=True) for name in names] if profiled else []
     progress = Console(stderr=True, highlight=False)
-    with tempfile.TemporaryDirectory(prefix="ov-moe-bench-") as folder:
-        turns = run_turns(jobs, Path(folder), config.virtual_gpu, progress.print)
+    with scratch("ov-moe-bench") as folder:
+        turns = run_turns(jobs, folder, config.virtual_gpu, progress.print)
         timed, profiles = turns[: len(names) * rounds], turns[len(names) * rounds :]
         summaries = summarize(timed, job.batch)
     proven = [verdict.path_of(turn) for turn in profiles]

@@ -57,7 +57,7 @@ def _run(job: Job, folder: Path, virtual: bool) -> Turn:
     messages = folder / "stderr"
     with messages.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ov_moe.latency.worker", str(folder)],
+            [sys.executable, "-m", "ov_moe.latency.worker", str(folder), str(os.getpid())],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stderr,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from ov_moe.children import end_with
 from ov_moe.compiler import compile_model
 from ov_moe.devices.target import parse_target
 from ov_moe.errors import InvalidInputError, OvMoeError
@@ -190,4 +191,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with(int(sys.argv[2]))
     main(Path(sys.argv[1]))
