@@ -24,6 +24,7 @@ from ov_moe.ops.evaluate import evaluation_device
 from ov_moe.ops.registry import register
 from ov_moe.refusal import refused
 from ov_moe.spec import Activations, Balance, Fetch, MicroKernelSwitch, Precision, Switches, Workload
+from ov_moe.storage.places import places
 from ov_moe.transformations.operations import moe_operations, port_bytes
 
 _BY_TYPE: dict[str, Stage] = {stage.op_type: stage for stage in STAGES}
@@ -63,7 +64,8 @@ def compile_model(
     Raises:
         InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, a property is
             refused, or an argument or variable is out of range or of another type.
-        DeviceError: The device is not served, this machine lacks it, or OpenVINO cannot compile the model for it.
+        DeviceError: The device is not served, this machine lacks it, OpenVINO cannot compile the model for it, or
+            other users could write to ov-moe's cache folder.
         OutputError: ov-moe's cache folder cannot be written.
     """
     properties = prepare(core, model, device, config, fetch=fetch, groups=groups, micro_kernel=micro_kernel)
@@ -104,7 +106,8 @@ def prepare(
     Raises:
         InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, or an argument
             or variable is out of range or of another type.
-        DeviceError: The device is not served, or this machine lacks it.
+        DeviceError: The device is not served, this machine lacks it, or other users could write to ov-moe's cache
+            folder.
         OutputError: ov-moe's cache folder cannot be written.
     """
     check_type("core", core, ov.Core, "an openvino.Core")
@@ -135,7 +138,7 @@ def prepare(
         real = activations(core, target, properties)
         kernels = kernel_config(operations, target, options.fetch, options.groups, options.micro_kernel, real)
         found = layers(kernels, work_sizes(operations, kernels), large_buffers(operations, properties))
-        properties["CONFIG_FILE"] = str(found.write(cache_folder() / "layers"))
+        properties["CONFIG_FILE"] = str(found.write(*places(cache_folder(), "layers")))
         for node in operations:
             node.set_attribute("build", found.build)
     else:

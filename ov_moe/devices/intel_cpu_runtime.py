@@ -9,12 +9,14 @@ import importlib.metadata
 import os
 import platform
 import sys
-import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ov_moe.config import Config
 from ov_moe.errors import DeviceError
+from ov_moe.storage.kept import kept
+from ov_moe.storage.places import places
 
 # Name of the library -> the distribution that carries it; the order is the order of loading.
 _PRELOADED = {
@@ -27,6 +29,8 @@ _PRELOADED = {
 _RUNTIME = "libintelocl.so"
 _LOADER = "libOpenCL.so.1"
 _RUNTIME_DISTRIBUTION = "intel-opencl-rt"
+# The file of its wheel names a path that is none.
+ICD = "ov_moe.icd"
 
 
 @dataclass(frozen=True)
@@ -108,29 +112,24 @@ def preload() -> None:
             raise DeviceError(f"{library} did not load: {error}.") from error
 
 
-def write_icd(folder: Path) -> None:
-    """Write an .icd file with the runtime's real path into `folder`; the file of its wheel names a path that is none.
+def icd_folder(folders: Iterable[Path], name: str, library: Path) -> Path:
+    """A sub-folder with an .icd file that names `library`, for OCL_ICD_VENDORS.
 
-    Raises DeviceError when the runtime is missing or the file cannot be written.
+    Args:
+        folders: Where the sub-folder may be; the first that serves is taken.
+        name: Of the sub-folder.
+        library: The OpenCL driver.
+
+    Raises DeviceError when the file cannot be written, or others could write to it.
     """
-    write_icd_file(folder / "intel-cpu.icd", find().runtime)
-
-
-def write_icd_file(icd: Path, library: Path) -> None:
-    """Write `library`'s path into the file `icd`, in one step for other processes that may be reading it.
-
-    Raises DeviceError when the file cannot be written.
-    """
-    text = f"{library}\n"
+    folders = tuple(folders)
     try:
-        if icd.is_file() and icd.read_text() == text:
-            return
-        icd.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=icd.parent, prefix=".", suffix=".tmp", delete=False) as file:
-            file.write(text)
-        os.replace(file.name, icd)
+        return kept(folders, name, {ICD: f"{library}\n".encode()})
     except OSError as error:
-        raise DeviceError(f"The OpenCL driver file {icd} could not be written: {error}.") from error
+        raise DeviceError(
+            f"The OpenCL driver file {folders[0] / name / ICD} could not be written ({error.strerror or error}): let "
+            "OV_MOE_CACHE name a folder that can."
+        ) from error
 
 
 def cache_folder() -> Path:
@@ -146,6 +145,5 @@ def use() -> None:
     """
     preload()
     runtime = find().runtime
-    folder = cache_folder() / "icd" / hashlib.sha256(str(runtime).encode()).hexdigest()[:16]
-    write_icd(folder)
-    os.environ["OCL_ICD_VENDORS"] = str(folder)
+    name = hashlib.sha256(str(runtime).encode()).hexdigest()[:16]
+    os.environ["OCL_ICD_VENDORS"] = str(icd_folder(places(cache_folder(), "icd"), name, runtime))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,7 @@ from ov_moe.kernels.compose import compiler_options, defines, read_source, sourc
 from ov_moe.kernels.config import LARGE_BUFFERS, STANDARD, KernelConfig, ModelConfig
 from ov_moe.kernels.geometry import WorkSize
 from ov_moe.kernels.stages import STAGES, Stage
+from ov_moe.storage.kept import kept
 
 
 def layer_element(
@@ -70,33 +68,28 @@ class Layers:
     sources: tuple[str, ...]
     build: str
 
-    def write(self, folder: Path) -> Path:
-        """Write file and sources into a sub-folder named by ``build``, whole or not at all; returns the file's path.
+    def write(self, *folders: Path) -> Path:
+        """Have file and sources in a sub-folder named by ``build``, each with the right content.
 
-        Raises OutputError where that cannot be.
+        Args:
+            folders: Where that sub-folder may be; the first where it is right, or can be made so, serves.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            DeviceError: Other users could change the files that serve.
+            OutputError: It cannot be written.
         """
-        target = folder / self.build
+        contents = {name: read_source(name).encode() for name in self.sources}
+        contents["layers.xml"] = self.text.encode()
         try:
-            if not target.is_dir():
-                self._write(folder, target)
+            return kept(folders, self.build, contents, any_owner=True) / "layers.xml"
         except OSError as error:
             raise OutputError(
-                f"{target} could not be written ({error.strerror or error}): let OV_MOE_CACHE name a folder that can."
+                f"{folders[0] / self.build} could not be written ({error.strerror or error}): let OV_MOE_CACHE name a "
+                "folder that can."
             ) from error
-        return target / "layers.xml"
-
-    def _write(self, folder: Path, target: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder))
-        try:
-            for name in self.sources:
-                (draft / name).write_text(read_source(name), encoding="utf-8")
-            (draft / "layers.xml").write_text(self.text, encoding="utf-8")
-            os.rename(draft, target)
-        except OSError:
-            shutil.rmtree(draft, ignore_errors=True)
-            if not target.is_dir():  # else another process was first: its content is the same
-                raise
 
 
 def layers(config: ModelConfig, sizes: Mapping[str, WorkSize], large_buffers: bool = False) -> Layers:

@@ -119,6 +119,22 @@ def dead(folder: Path) -> Iterator[tuple[Path, str]]:
             os.close(lock)
 
 
+def sweep_files(folder: Path, pattern: re.Pattern[str]) -> None:
+    """Remove this user's files of such names that no process holds a lock on. Raises OSError."""
+    with os.scandir(folder) as entries:
+        found = [Path(entry) for entry in entries if pattern.fullmatch(entry.name) and entry.is_file()]
+    for path in found:
+        with suppress(OSError):
+            if fcntl is None or path.lstat().st_uid != os.geteuid():
+                continue
+            lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                if _hold(lock):
+                    path.unlink()
+            finally:
+                os.close(lock)
+
+
 def _make(target: Path) -> Draft:
     while True:
         folder = target.with_name(f".{target.name}.{secrets.token_hex(8)}.ov-moe")

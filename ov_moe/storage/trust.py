@@ -12,7 +12,7 @@ def own_or_root(path: Path) -> bool:
     return os.name != "posix" or path.lstat().st_uid in (0, os.geteuid())
 
 
-def distrust(path: Path, *, any_owner: bool = False) -> str | None:
+def distrust(path: Path, *, any_owner: bool = False, variable: str = "OV_MOE_CACHE") -> str | None:
     """Why code in ``path`` must not be run: a sentence that says what to do; None where it may.
 
     The path itself, the folder that it lies in and those above must belong to this user or to root, and nobody else
@@ -23,6 +23,7 @@ def distrust(path: Path, *, any_owner: bool = False) -> str | None:
     Args:
         path: A file or folder, without links.
         any_owner: Whether all may belong to somebody else, for content that is compared with what it has to be.
+        variable: What the sentence names: the variable that says where the code is kept.
 
     Raises:
         OSError: Something on the way cannot be looked at.
@@ -35,13 +36,13 @@ def distrust(path: Path, *, any_owner: bool = False) -> str | None:
         sticky = step >= near and about.st_mode & stat.S_ISVTX
         if not any_owner and about.st_uid not in (0, os.geteuid()):
             return (
-                f"{place} belongs to {_user(about.st_uid)}, who could put other code there: let OV_MOE_CACHE name a "
-                "folder of your own."
+                f"{place} belongs to {_user(about.st_uid)}, who could put other code there: let {variable} name "
+                "a folder of your own."
             )
         if not sticky and _others_write(about):
             advice = f"chmod go-w {place}" if step < near else f"chmod go-w {place} (or +t, as /tmp has it)"
             return (
-                f"{place} can be written by other users, who could put other code there: {advice}, or let OV_MOE_CACHE "
+                f"{place} can be written by other users, who could put other code there: {advice}, or let {variable} "
                 "name another folder."
             )
     return None

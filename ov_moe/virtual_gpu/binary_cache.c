@@ -3,9 +3,11 @@
  * A file that cannot be read in full, or whose checksum is wrong, counts as missing and is written again. */
 #define _GNU_SOURCE
 #include <cpuid.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -105,6 +107,15 @@ static bool read_text(FILE *file, size_t bytes, struct vgpu_text *text)
     return true;
 }
 
+/* A binary is code that runs as this user: whoever starts the virtual GPU has seen to it that nobody else can put
+ * files into the folder, and nobody else may change one that lies there. */
+static bool trusted(FILE *file)
+{
+    struct stat about;
+    return !fstat(fileno(file), &about) && S_ISREG(about.st_mode) && !(about.st_mode & (S_IWGRP | S_IWOTH)) &&
+           (about.st_uid == 0 || about.st_uid == geteuid());
+}
+
 bool vgpu_cache_load(vgpu_hash key, struct vgpu_text *axes, struct vgpu_text *binary)
 {
     struct vgpu_text path = {0};
@@ -114,15 +125,16 @@ bool vgpu_cache_load(vgpu_hash key, struct vgpu_text *axes, struct vgpu_text *bi
     free(path.data);
     if (!file)
         return false;
-    bool good = fread(&header, sizeof header, 1, file) == 1 && !memcmp(header.magic, magic, sizeof magic) &&
-                read_text(file, header.axes_bytes, axes) && read_text(file, header.binary_bytes, binary) &&
-                fgetc(file) == EOF && checksum(axes, binary) == header.checksum;
+    bool good = trusted(file) && fread(&header, sizeof header, 1, file) == 1 &&
+                !memcmp(header.magic, magic, sizeof magic) && read_text(file, header.axes_bytes, axes) &&
+                read_text(file, header.binary_bytes, binary) && fgetc(file) == EOF && checksum(axes, binary) == header.checksum;
     fclose(file);
     return good;
 }
 
 /* Written beside its place and renamed into it: readers see the whole file or none. Failure only costs the next
- * process a build. */
+ * process a build. The lock ends with the process: a file that one left behind is removed when the next one starts,
+ * which may take the lock first; where files cannot be locked none is removed. */
 void vgpu_cache_store(vgpu_hash key, const struct vgpu_text *axes, const struct vgpu_text *binary)
 {
     struct vgpu_text path = {0}, temporary = {0};
@@ -132,9 +144,11 @@ void vgpu_cache_store(vgpu_hash key, const struct vgpu_text *axes, const struct 
     path_of(key, &path);
     vgpu_text_addf(&temporary, "%s.XXXXXX", path.data);
     int descriptor = mkstemp(temporary.data);
+    bool swept = descriptor >= 0 && flock(descriptor, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
     FILE *file = descriptor >= 0 ? fdopen(descriptor, "wb") : NULL;
     if (file) {
-        bool good = fwrite(&header, sizeof header, 1, file) == 1 &&
+        /* mkstemp's files are for their owner alone; the folder decides who reads. */
+        bool good = !swept && !fchmod(descriptor, 0644) && fwrite(&header, sizeof header, 1, file) == 1 &&
                     fwrite(axes->data, 1, axes->length, file) == axes->length &&
                     fwrite(binary->data, 1, binary->length, file) == binary->length;
         good = fclose(file) == 0 && good;

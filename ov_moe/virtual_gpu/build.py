@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import os
@@ -9,10 +10,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ov_moe.errors import DeviceError
+from ov_moe.storage.drafts import draft
+from ov_moe.storage.places import FOLDER_MODE, make_folder
+from ov_moe.storage.trust import distrust, own_or_root
 
 SOURCES = Path(__file__).parent
 LIBRARY = "libov_moe_virtual_gpu.so"
@@ -36,38 +40,66 @@ def compiler() -> list[str]:
     )
 
 
-def library(cache: Path) -> Path:
-    """Path of the compiled library below `cache`, compiled now if it is not there.
+def library(folders: Sequence[Path]) -> Path:
+    """Path of the compiled library, compiled now if it is not there.
 
-    Raises DeviceError when there is no compiler or it fails.
+    Args:
+        folders: Where it may be kept; the first that serves is taken. What another user has compiled never is.
+
+    Raises DeviceError when there is no compiler or it fails, when the library cannot be written, or when other users
+    could replace it.
     """
     command = [*compiler(), *_FLAGS]
     key = hashlib.sha256("\0".join(command).encode())
-    sources = sorted(SOURCES.glob("*.c"))
-    for file in (*sources, *sorted(SOURCES.glob("*.h"))):
+    for file in (*sorted(SOURCES.glob("*.c")), *sorted(SOURCES.glob("*.h"))):
         key.update(file.name.encode() + b"\0" + file.read_bytes())
     version = key.hexdigest()[:16]
-    target = cache / version / LIBRARY
-    if target.is_file():
+    failed: OSError | None = None
+    for folder in folders:
+        target = folder / version / LIBRARY
+        try:
+            if folder.exists() and not own_or_root(folder):
+                raise PermissionError(errno.EACCES, "it belongs to another user", str(folder))
+            if not target.is_file():
+                _refuse(_existing(target))
+                _build(command, version, folder, target)
+            _refuse(target)
+        except OSError as error:
+            failed = failed or error
+            continue
         return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Compiled beside its place and renamed into it: processes that start together each see a whole library.
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
-            built = Path(folder) / LIBRARY
-            run = subprocess.run(
-                [*command, f'-DOV_MOE_VGPU_VERSION="{version}"', *map(str, sources), "-o", str(built), "-ldl"],
-                capture_output=True,
-                text=True,
-                check=False,
+    raise DeviceError(
+        f"The C library of the virtual GPU could not be built in {folders[0]} ({failed}): let OV_MOE_CACHE name a "
+        "folder that can be written."
+    ) from failed
+
+
+def _refuse(path: Path) -> None:
+    reason = distrust(path)
+    if reason:
+        raise DeviceError(reason)
+
+
+def _existing(path: Path) -> Path:
+    return next(place for place in path.parents if place.exists())
+
+
+def _build(command: list[str], version: str, folder: Path, target: Path) -> None:
+    make_folder(target.parent)
+    # Compiled beside its place and renamed into it: processes that start together each see a whole library.
+    with draft(folder / LIBRARY) as made:
+        sources = sorted(map(str, SOURCES.glob("*.c")))
+        run = subprocess.run(
+            [*command, f'-DOV_MOE_VGPU_VERSION="{version}"', *sources, "-o", str(made.new), "-ldl"],
+            # The compiler's temporary files go with the draft as well, where it is killed.
+            env={**os.environ, "TMPDIR": str(made.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode:
+            raise DeviceError(
+                f"The C library of the virtual GPU did not compile with {shlex.join(command)}: {run.stderr.strip()}"
             )
-            if run.returncode:
-                raise DeviceError(
-                    f"The C library of the virtual GPU did not compile with {shlex.join(command)}: {run.stderr.strip()}"
-                )
-            built.replace(target)
-    except OSError as error:
-        raise DeviceError(
-            f"The C library of the virtual GPU could not be built in {target.parent}: {error}."
-        ) from error
-    return target
+        made.new.chmod(FOLDER_MODE)
+        made.new.replace(target)
