@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ov_moe.errors import DeviceError
-from ov_moe.storage.drafts import draft
+from ov_moe.storage.drafts import draft, sweep
 from ov_moe.storage.places import FOLDER_MODE, make_folder
 from ov_moe.storage.trust import distrust, own_or_root
 
@@ -60,6 +60,7 @@ def library(folders: Sequence[Path]) -> Path:
         try:
             if folder.exists() and not own_or_root(folder):
                 raise PermissionError(errno.EACCES, "it belongs to another user", str(folder))
+            sweep(folder)
             if not target.is_file():
                 _refuse(_existing(target))
                 _build(command, version, folder, target)

@@ -1,0 +1,104 @@
+"""Kills code with SIGKILL: at every step that it takes in the file system, or at moments spread over its run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+# What Python tells before it does it. The exchange of two folders goes around Python: the step behind it counts.
+_EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "os.scandir", "os.chmod"})
+
+
+def _arm(root: Path, step: int) -> None:
+    """From now on this process is killed right before its ``step``-th access to something below ``root``."""
+    seen = 0
+
+    def hear(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event not in _EVENTS or not arguments or not isinstance(arguments[0], str | bytes | os.PathLike):
+            return
+        if not os.path.abspath(os.fsdecode(arguments[0])).startswith(str(root)):
+            return
+        seen += 1
+        if seen == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hear)
+
+
+def run_in_a_fork(act: Callable[[], object], root: Path, step: int = 0) -> bool:
+    """Run it in a child process; whether it was killed at that step (0: at none)."""
+    child = os.fork()
+    if not child:
+        try:
+            _arm(root, step)
+            act()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) or status == 0, f"it failed after a kill: {status}"
+    return os.WIFSIGNALED(status)
+
+
+def at_every_step(
+    root: Path, prepare: Callable[[], object], act: Callable[[], object], check: Callable[[bool], object]
+) -> int:
+    """Kill ``act`` at each step below ``root``, on what ``prepare`` leaves there; how many there were.
+
+    ``check`` hears whether ``act`` must be complete: after the kill, and after another run that is left alone. For a
+    process without threads.
+    """
+    for step in itertools.count(1):
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
+        prepare()
+        killed = run_in_a_fork(act, root, step)
+        check(not killed)
+        if not killed:
+            return step - 1
+        run_in_a_fork(act, root)
+        check(True)
+    raise AssertionError
+
+
+def at_moments(command: Sequence[str | Path], kills: int, longest_s: float, **options: object) -> Iterator[int]:
+    """Start a command so many times, each killed at a later moment, up to its end; yields how many were killed yet.
+
+    What it started is not killed along: it has to notice by itself.
+    """
+    killed = 0
+    for number in range(kills):
+        moment = longest_s * (number + 0.5) / kills
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options) as child:
+            try:
+                child.wait(moment)
+            except subprocess.TimeoutExpired:
+                child.send_signal(signal.SIGKILL)
+                killed += 1
+        yield killed
+
+
+def leftovers(*folders: Path) -> list[Path]:
+    """Drafts that lie in these folders."""
+    return [path for folder in folders for path in folder.rglob(".*.ov-moe")]
+
+
+def wait_for(condition: Callable[[], bool], limit_s: float = 20) -> bool:
+    """Whether it comes true within the limit."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
