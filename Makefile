@@ -3,6 +3,7 @@
 # make check       the lint part alone
 # make fuzz-ir     run 2,000 broken and hostile IRs, from a new seed each time (CASES=..., SEED=...)
 # make pipelines   add PyTorch, optimum-intel and openvino-genai, whose tests "make test" skips without them
+# make kills       kill every command that writes at 50 moments, and look at what is left (about 10 minutes)
 # make wheel       build dist/*.whl
 #
 # Another Python: make PYTHON=python3.12 ... Another place for the environment: make VENV=/some/folder ...
@@ -24,7 +25,7 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13)
 OPENVINO := from importlib.metadata import version; print(version("openvino"))
 HAS_COMPILER := from ov_moe.virtual_gpu.build import compiler; compiler()
 
-.PHONY: demo test check fuzz-ir pipelines wheel clean
+.PHONY: demo test check fuzz-ir pipelines wheel clean kills
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -45,6 +46,9 @@ check: $(VENV)/.installed-dev
 
 fuzz-ir: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -s --timeout 0 tests/model/test_hostile.py --hostile-cases $(CASES) --hostile-seed $(SEED)
+
+kills: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/null/test_killed_at_every_step.py tests/model/test_killed.py --kills 50
 
 pipelines: $(VENV)/.installed-pipelines
 

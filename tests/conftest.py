@@ -41,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-models", action="store_true", help="run every exported model on the virtual GPU")
     parser.addoption("--hostile-cases", type=int, default=200, help="broken IRs that test_hostile.py draws")
     parser.addoption("--hostile-seed", type=int, default=0, help="what they are drawn from")
+    parser.addoption("--kills", type=int, default=3, help="how often test_killed.py kills each command")
     parser.addoption("--pipelines", action="store_true", help="fail where a test of tests/pipelines would skip")
     parser.addoption("--pipeline-rounds", type=int, default=1, help="rounds of pipelines that test_ends makes at least")
     parser.addoption("--pipeline-device", default="GPU", help="device of test_ends")

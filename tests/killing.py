@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -11,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 # What Python tells before it does it. The exchange of two folders goes around Python: the step behind it counts.
 _EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "os.scandir", "os.chmod"})
@@ -72,21 +75,34 @@ def at_every_step(
     raise AssertionError
 
 
-def at_moments(command: Sequence[str | Path], kills: int, longest_s: float, **options: object) -> Iterator[int]:
-    """Start a command so many times, each killed at a later moment, up to its end; yields how many were killed yet.
+def at_moments(command: Sequence[str | Path], moments: Sequence[float], **options: object) -> Iterator[bool]:
+    """Start a command again and again, each killed after so many seconds; yields whether it was still at work.
 
     What it started is not killed along: it has to notice by itself.
     """
-    killed = 0
-    for number in range(kills):
-        moment = longest_s * (number + 0.5) / kills
+    for moment in moments:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options) as child:
             try:
                 child.wait(moment)
             except subprocess.TimeoutExpired:
                 child.send_signal(signal.SIGKILL)
-                killed += 1
-        yield killed
+        yield child.returncode == -signal.SIGKILL
+
+
+def spread(kills: int, longest_s: float, rng: np.random.Generator) -> list[float]:
+    """One random moment in each of so many equal parts of a run, in seconds."""
+    return [longest_s * (number + rng.uniform()) / kills for number in range(kills)]
+
+
+def processes_with(word: str) -> list[str]:
+    """Command lines, of other processes than this one, that hold a word."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if word in line and path.parent.name != str(os.getpid()):
+                found.append(line)
+    return found
 
 
 def leftovers(*folders: Path) -> list[Path]:
