@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,10 +20,12 @@ from blocks_on_plugin import SMALL
 from graphs import moe_block_model
 
 import ov_moe
+import ov_moe.genai
 from ov_moe.demo import MODEL
-from ov_moe.errors import OvMoeError
+from ov_moe.errors import InvalidInputError, OvMoeError
 from ov_moe.folder import swap
 from ov_moe.folder.manifest import MANIFEST
+from ov_moe.folder.ours import check_ours
 from ov_moe.folder.run import optimize_folder
 
 COMMAND = Path(sys.executable).with_name("ov-moe")
@@ -183,6 +186,35 @@ def test_force_replaces_a_model_whole(folder: Path, tmp_path: Path) -> None:
     optimize_folder(folder / "draft", tmp_path / "out", force=True)
     assert set(files(tmp_path / "out")) == {"language_model.xml", "language_model.bin", "assets/a.txt", MANIFEST}
     assert {path.name for path in tmp_path.iterdir()} == {"model", "blob", "out"}
+
+
+@pytest.mark.parametrize("function", [optimize_folder, ov_moe.genai.optimize])
+def test_force_deletes_nothing_of_the_user(function: Callable[..., object], folder: Path, tmp_path: Path) -> None:
+    """An IR somewhere below is no leave to delete all else."""
+    out = tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    for name in (IR, BIN):
+        (out / "sub" / name).write_bytes((MODEL / name).read_bytes())
+    (out / "thesis.txt").write_text("years of work")
+    before = files(tmp_path)
+    with pytest.raises(InvalidInputError, match=r"holds no ov_moe_manifest\.json"):
+        function(MODEL, out, force=True)
+    assert files(tmp_path) == before
+    function(MODEL, tmp_path / "ours")
+    (tmp_path / "ours" / "thesis.txt").write_text("years of work")
+    before = files(tmp_path)
+    with pytest.raises(InvalidInputError, match=r"ours holds thesis\.txt, which ov-moe did not write, so --force"):
+        function(folder / "draft", tmp_path / "ours", force=True)
+    assert files(tmp_path) == before
+
+
+def test_a_manifest_is_not_carried_over(folder: Path, tmp_path: Path) -> None:
+    for place in (folder, folder / "draft"):
+        (place / MANIFEST).write_text("of another folder")
+    report = optimize_folder(folder, tmp_path / "out")
+    assert report.left_out == (".cache", ".git", f"draft/{MANIFEST}", "model_cache", MANIFEST)
+    check_ours(tmp_path / "out")
+    assert not (tmp_path / "out" / "draft" / MANIFEST).exists()
 
 
 @pytest.mark.parametrize("force", [False, True])
