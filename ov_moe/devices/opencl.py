@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ov_moe.devices.pyopencl_import import import_pyopencl
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.choose import pool_groups
 from ov_moe.kernels.compose import compiler_options, program
@@ -34,7 +35,7 @@ class OpenCLDevice:
 
     def __init__(self, device: Any = None, profiling: bool = False) -> None:
         try:
-            import pyopencl
+            pyopencl = import_pyopencl()
         except ImportError as error:
             raise DeviceError(
                 f"pyopencl cannot be imported ({error}): install it with `pip install pyopencl`."
@@ -175,7 +176,9 @@ class OpenCLDevice:
             with warnings.catch_warnings():
                 # Drivers that report their progress make pyopencl warn of a "non-empty compiler output".
                 warnings.simplefilter("ignore", self._cl.CompilerWarning)
-                return self._cl.Program(self._context, text).build([f"-cl-std={self._standard}", *options])
+                program = self._cl.Program(self._context, text)
+                # Where others imported pyopencl: not even then its cache, see pyopencl_import.
+                return program.build([f"-cl-std={self._standard}", *options], cache_dir=False)
         except self._cl.Error as error:
             raise DeviceError(f"{entry} does not build on {self.name}: {_first_error(str(error))}.") from error
 

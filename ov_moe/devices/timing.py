@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ov_moe.devices.opencl import OpenCLDevice, Tensor
+from ov_moe.devices.pyopencl_import import import_pyopencl
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.geometry import WorkSize
 
@@ -147,7 +148,7 @@ def select_device(wish: str = "auto") -> TimingDevice:
             raise DeviceError(f"{str(error).rstrip('.')}, or take --device cpu (pip's intel-opencl-rt).") from error
         return _served(first)
     try:
-        import pyopencl
+        pyopencl = import_pyopencl()
 
         devices = [device for platform in pyopencl.get_platforms() for device in platform.get_devices()]
         if wish == "cpu":

@@ -9,6 +9,7 @@ from typing import Any
 
 from ov_moe.config import Config
 from ov_moe.demo import MODEL, PROMPT
+from ov_moe.devices.pyopencl_import import import_pyopencl
 from ov_moe.doctor.ask import answer
 from ov_moe.errors import OvMoeError
 
@@ -30,7 +31,7 @@ _PROPERTIES = (
 
 def opencl() -> dict[str, Any]:
     """Every OpenCL platform with its devices."""
-    import pyopencl
+    pyopencl = import_pyopencl()
 
     try:
         platforms = pyopencl.get_platforms()

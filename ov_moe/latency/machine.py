@@ -13,6 +13,7 @@ import openvino as ov
 
 import ov_moe
 from ov_moe import virtual_gpu
+from ov_moe.devices.pyopencl_import import import_pyopencl
 from ov_moe.devices.target import Target
 
 
@@ -91,7 +92,7 @@ def driver(target: Target) -> str | None:
     OpenVINO appends (iGPU) or (dGPU) to OpenCL's name of the device.
     """
     try:
-        import pyopencl
+        pyopencl = import_pyopencl()
 
         devices = [device for platform in pyopencl.get_platforms() for device in platform.get_devices()]
     except Exception:  # a missing or broken driver must not end a measurement

@@ -54,6 +54,8 @@ def _put(folder: Path, name: str, contents: Mapping[str, bytes], any_owner: bool
 
 def _holds(path: Path, data: bytes) -> bool:
     try:
-        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+        return (
+            path.is_file() and not path.is_symlink() and path.stat().st_size == len(data) and path.read_bytes() == data
+        )
     except OSError:
         return False

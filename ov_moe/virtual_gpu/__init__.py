@@ -64,7 +64,9 @@ def _start() -> None:
     try:
         interposer = ctypes.CDLL(str(library))
         # The plugin binds to the first libOpenCL.so.1 in the process.
-        ctypes.CDLL(str(runtime.loader), mode=ctypes.RTLD_GLOBAL)
+        loader = ctypes.CDLL(str(runtime.loader), mode=ctypes.RTLD_GLOBAL)
+        # It reads the driver file when it is first asked: now, before anybody cleans the cache folder.
+        loader.clGetPlatformIDs(0, None, ctypes.byref(ctypes.c_uint()))
     except OSError as error:
         raise DeviceError(f"The virtual GPU did not load: {error}.") from error
     interposer.ov_moe_vgpu_snapshot.restype = ctypes.c_void_p

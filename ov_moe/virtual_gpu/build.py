@@ -62,7 +62,8 @@ def library(folders: Sequence[Path]) -> Path:
                 raise PermissionError(errno.EACCES, "it belongs to another user", str(folder))
             sweep(folder)
             if not target.is_file():
-                _refuse(_existing(target))
+                make_folder(target.parent)
+                _refuse(target.parent)
                 _build(command, version, folder, target)
             _refuse(target)
         except OSError as error:
@@ -81,12 +82,7 @@ def _refuse(path: Path) -> None:
         raise DeviceError(reason)
 
 
-def _existing(path: Path) -> Path:
-    return next(place for place in path.parents if place.exists())
-
-
 def _build(command: list[str], version: str, folder: Path, target: Path) -> None:
-    make_folder(target.parent)
     # Compiled beside its place and renamed into it: processes that start together each see a whole library.
     with draft(folder / LIBRARY) as made:
         sources = sorted(map(str, SOURCES.glob("*.c")))
