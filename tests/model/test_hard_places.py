@@ -129,11 +129,9 @@ def test_the_cpu_device_where_the_home_cannot_be_written(tmp_path: Path) -> None
         + "os.environ['OV_MOE_EVALUATE'] = 'opencl'\ncompiled = ov_moe.compile_model(core, model, 'CPU')\n"
         "print(np.isfinite(compiled(np.ones((1, 4, 64), np.float32))[0]).all())"
     )
-    for place in (tmp_path / "closed", Path("/proc/nowhere")):
-        done = run(
-            [*as_someone_without_rights(), *code(text)], HOME=str(place), XDG_CACHE_HOME="", PYOPENCL_NO_CACHE=""
-        )
-        assert done.stdout == "True\n", done.stderr
+    nowhere = {"HOME": str(tmp_path / "closed"), "XDG_CACHE_HOME": "", "PYOPENCL_NO_CACHE": ""}
+    done = run([*as_someone_without_rights(), *code(text)], **nowhere)
+    assert done.stdout == "True\n", done.stderr
 
 
 def rewritten() -> ov.Model:
