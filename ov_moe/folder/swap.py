@@ -51,6 +51,8 @@ def put_in_place(made: Draft, output: Path, replaced: Snapshot | None) -> None:
         raise OutputError(f"What lies in {output} changed meanwhile, and stays: look at it, then try again.")
     try:
         remove(old, replaced)
+    except KeyboardInterrupt:
+        raise OutputError(f"{output} is written; the next run removes the rest of what was there before.") from None
     except OSError as error:
         raise OutputError(
             f"{output} is written, and what was in it before could not be removed ({error}): look into {old}."

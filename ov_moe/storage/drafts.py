@@ -152,11 +152,12 @@ def _make(target: Path) -> Draft:
 
 
 def _open_lock(folder: Path) -> int | None:
+    if fcntl is None:
+        return None
     try:
         about = folder.lstat()
         # The permission bits tell a draft from a folder that only bears such a name.
-        ours = stat.S_ISDIR(about.st_mode) and about.st_mode & 0o777 == 0o700 and about.st_uid == os.geteuid()
-        if fcntl is None or not ours:
+        if not stat.S_ISDIR(about.st_mode) or about.st_mode & 0o777 != 0o700 or about.st_uid != os.geteuid():
             return None
         return os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:

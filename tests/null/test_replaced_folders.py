@@ -18,6 +18,7 @@ from ov_moe.errors import InvalidInputError, OutputError
 from ov_moe.folder import swap
 from ov_moe.folder.manifest import MANIFEST, read_manifest
 from ov_moe.folder.write import check_replaceable, whole_folder
+from ov_moe.storage import drafts
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links, pipes and permissions")
 
@@ -205,6 +206,31 @@ def test_what_changes_meanwhile_stays(change: str, exchanged: bool, out: Path, m
     assert {name for name in state(out) if name in ("a", "notes")} == SEEN[change]
     assert change != "changed file" or (out / "a").read_text() == "A"
     assert {path.name for path in out.parent.iterdir()} == {"out", "thesis"}
+
+
+def test_an_interruption_behind_the_swap_says_what_stands(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="out is written; the next run removes"):
+        patch.setattr(os, "unlink", interrupt)
+        write(out, new="new")
+    assert (out / "new").read_text() == "new"
+    swap.recover(out.parent)
+    write(out, new="newer")
+    assert {path.name for path in out.parent.iterdir()} == {"out", "thesis"}
+
+
+def test_where_files_cannot_be_locked_all_works_and_no_draft_is_removed(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    left = left_behind(out, new__half="half")
+    monkeypatch.setattr(drafts, "fcntl", None)
+    monkeypatch.delattr(os, "geteuid")
+    write(out, new="new")
+    assert (out / "new").read_text() == "new"
+    assert {path.name for path in out.parent.iterdir()} == {"out", "thesis", left.name}
 
 
 def test_what_appears_meanwhile_stays(tmp_path: Path) -> None:
