@@ -212,9 +212,11 @@ def test_an_interruption_behind_the_swap_says_what_stands(out: Path, monkeypatch
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(OutputError, match="out is written; the next run removes"):
-        patch.setattr(os, "unlink", interrupt)
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", interrupt)
+    with pytest.raises(OutputError, match="out is written; the next run removes"):
         write(out, new="new")
+    monkeypatch.setattr(os, "unlink", unlink)
     assert (out / "new").read_text() == "new"
     swap.recover(out.parent)
     write(out, new="newer")
