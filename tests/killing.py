@@ -27,8 +27,14 @@ def _arm(root: Path, step: int) -> None:
         nonlocal seen
         if event not in _EVENTS or not arguments or not isinstance(arguments[0], str | bytes | os.PathLike):
             return
-        if not os.path.abspath(os.fsdecode(arguments[0])).startswith(str(root)):
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+        if not path.startswith(str(root)):
             return
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if writes and ".ov-moe/" not in path:
+            # Between opening and the last byte no step can be hit: only a draft may be half-written.
+            os.write(2, f"{path} is written in its place\n".encode())
+            os._exit(1)
         seen += 1
         if seen == step:
             os.kill(os.getpid(), signal.SIGKILL)

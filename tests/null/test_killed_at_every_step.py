@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from kill_every_step import ALL
+from killing import wait_for
 
 HERE = Path(__file__).parent
 
@@ -42,3 +43,45 @@ def test_killed_at_every_step(what: str, least: int, in_memory: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= least
+
+
+ORPHAN = """
+import os, subprocess, sys
+code = "import sys, time; from ov_moe.children import end_with; end_with(int(sys.argv[1]))"
+code += "; print('here', flush=True); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", code, str(os.getpid())], stdout=subprocess.PIPE, text=True)
+print(child.stdout.readline().strip(), child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent is gone")
+def test_a_child_ends_with_its_parent() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout
+        word, number = parent.stdout.readline().split()
+        assert word == "here"
+        parent.kill()
+
+    def gone() -> bool:
+        try:
+            return " Z " in Path(f"/proc/{number}/stat").read_text()  # nobody may be there to collect it
+        except OSError:
+            return True
+
+    assert wait_for(gone)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent is gone")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "ov_moe.latency.worker", "/nowhere", "1"),
+        ("-c", "from ov_moe.folder.save import main; main('1', '/nowhere', '/nowhere', 'auto', '16', '16')"),
+    ],
+)
+def test_a_child_whose_parent_is_gone_already_does_nothing(command: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
