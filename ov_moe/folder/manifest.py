@@ -68,7 +68,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(
             f"{path} is not as ov-moe writes it ({error}), so that --force does not replace {folder}: "
-            "delete that folder yourself, or name another one."
+            "move that folder away, or name another one."
         ) from None
 
 

@@ -46,7 +46,7 @@ def check_ours(folder: Path) -> Snapshot:
     if MANIFEST not in found:
         raise InvalidInputError(
             f"{folder} holds no {MANIFEST}, in which ov-moe lists what it wrote (older versions did not), so --force "
-            "does not replace it: delete it yourself, or name another folder."
+            "does not replace it: move it away, or name another folder."
         )
     entries = read_manifest(folder)
     foreign, changed = _foreign(found, entries), _changed(folder, found, entries)
