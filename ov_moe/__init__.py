@@ -1,6 +1,6 @@
 """ov-moe: Mixture-of-Experts blocks of OpenVINO models on a balanced pool of GPU work-groups.
 
-With OV_MOE_VIRTUAL_GPU=1 in the environment, importing this package starts the virtual GPU; it must then be
+With OV_MOE_VIRTUAL_GPU=1 (true, yes, on) in the environment, importing this package starts the virtual GPU; it must then be
 imported before openvino. Importing the package alone does not import openvino: ``ov_moe.virtual_gpu.start()``
 can come first.
 """
@@ -65,5 +65,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
 
 
-if os.environ.get("OV_MOE_VIRTUAL_GPU", "0") not in ("", "0"):
+if os.environ.get("OV_MOE_VIRTUAL_GPU") and importlib.import_module("ov_moe.config").starts_virtual_gpu():
     importlib.import_module("ov_moe.virtual_gpu").start()

@@ -28,16 +28,18 @@ FEW_TOKENS = 64
 # Becomes a number in __post_init__: what is not given follows max_tokens, what is given must fit it.
 _NOT_GIVEN: Any = None
 
-# Not options: what ov-moe tells the C library of the virtual GPU, and what a benchmark's record says of its sources.
-_INTERNAL = frozenset({"OV_MOE_COMMIT", "OV_MOE_VGPU_RUNTIME"})
+# Not an option: what a benchmark's record says of its sources.
+_INTERNAL = frozenset({"OV_MOE_COMMIT"})
+
+_SWITCH = {word: on for on, words in ((True, "1 true yes on"), (False, "0 false no off")) for word in words.split()}
 
 
 def _switch(text: str) -> bool:
-    return text not in ("", "0")
-
-
-def _on_unless_zero(text: str) -> bool:
-    return text != "0"
+    """In any case; ValueError for another word."""
+    try:
+        return _SWITCH[text.strip().lower()]
+    except KeyError:
+        raise ValueError(text) from None
 
 
 def _check_groups(name: str, value: object) -> None:
@@ -47,7 +49,8 @@ def _check_groups(name: str, value: object) -> None:
 
 def _about(variable: str, parse: Callable[[str], Any], why: str, unset: str = "") -> dict[str, Any]:
     """``unset`` says what holds where the value is None."""
-    return {"variable": variable, "parse": parse, "why": why, "unset": unset}
+    expected = "1, true, yes or on, or 0, false, no or off" if parse is _switch else "a whole number"
+    return {"variable": variable, "parse": parse, "why": why, "unset": unset, "expected": expected}
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Config:
         metadata=_about(
             "OV_MOE_VIRTUAL_GPU",
             _switch,
-            "Off, because it hides real GPUs from OpenVINO; any value but 0 turns it on when ov_moe is imported.",
+            "Off, because it takes the name GPU from a real one; on, it starts when ov_moe is imported.",
         ),
     )
     cache_folder: Path = field(
@@ -177,8 +180,8 @@ class Config:
         default=True,
         metadata=_about(
             "OV_MOE_VGPU_FAST_BUILD",
-            _on_unless_zero,
-            "The plugin's own kernels are many and run briefly: building them costs more. 0 optimises them too.",
+            _switch,
+            "The plugin's own kernels are many and run briefly: building them costs more. Off optimises them too.",
         ),
     )
     vgpu_hold_seconds: int = field(
@@ -228,7 +231,7 @@ class Config:
             variable = option.metadata["variable"]
             if option.name in values or variable not in found:
                 continue
-            if found[variable] == "" and option.name not in ("virtual_gpu", "vgpu_cache"):
+            if found[variable] == "" and option.name != "vgpu_cache":
                 continue
             try:
                 values[option.name] = option.metadata["parse"](found[variable])
@@ -236,7 +239,8 @@ class Config:
             except InvalidInputError as error:
                 raise InvalidInputError(f"{variable}: {error}") from None
             except ValueError:
-                raise InvalidInputError(f"{variable} is {found[variable]!r}, it must be a whole number.") from None
+                expected = option.metadata["expected"]
+                raise InvalidInputError(f"{variable} is {found[variable]!r}, it must be {expected}.") from None
         return cls(**values)
 
     @classmethod
@@ -282,6 +286,14 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
 def check_option(name: str, value: object) -> None:
     """Raise InvalidInputError unless a value is one of an option of ``Config``, whatever the others are."""
     _CHECKS[name](name, value)
+
+
+def starts_virtual_gpu() -> bool:
+    """Whether OV_MOE_VIRTUAL_GPU is on; a value that is no switch is left to what reads the options, which says so."""
+    try:
+        return bool(Config.value_of("virtual_gpu"))
+    except InvalidInputError:
+        return False
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

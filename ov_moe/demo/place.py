@@ -6,12 +6,12 @@ OpenVINO: so that is asked in a process of its own. This module does not import 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
 
 from ov_moe import virtual_gpu
+from ov_moe.devices.device_names import plain_name
 from ov_moe.errors import OvMoeError
 
 _ASK = "import openvino; print(*[d for d in openvino.Core().available_devices if d.startswith('GPU')])"
@@ -37,15 +37,14 @@ def choose(device: str) -> Place:
 
     Args:
         device: ``auto`` = a real GPU, else the virtual GPU. Any other string is taken as it stands and never
-            replaced; its ``GPU`` is the virtual one only where the virtual GPU runs already.
+            replaced; its ``GPU`` is the virtual one only where the virtual GPU runs already, which then is GPU.0.
 
     Raises:
         DeviceError: The virtual GPU is needed and cannot start.
     """
-    inherited = "OV_MOE_VGPU_RUNTIME" in os.environ
     if device != "auto":
-        return Place(device, virtual=virtual_gpu.running() and device != "CPU")
-    if virtual_gpu.running() or inherited:
+        return Place(device, virtual=virtual_gpu.running() and plain_name(device) in ("GPU", "GPU.0"))
+    if virtual_gpu.running():
         why = "The environment asks for the virtual GPU."
     elif real_gpus():
         return Place("GPU", virtual=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -14,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ov_moe.config import Config
+from ov_moe.devices import icd_loaders
 from ov_moe.errors import DeviceError
-from ov_moe.storage.kept import kept
-from ov_moe.storage.places import places
 
 # Name of the library -> the distribution that carries it; the order is the order of loading.
 _PRELOADED = {
@@ -26,6 +24,8 @@ _PRELOADED = {
     "libirng.so": "intel-cmplr-lib-rt",
     "libsvml.so": "intel-cmplr-lib-rt",
 }
+# Of ov_moe.virtual_gpu, which changes what the runtime says of itself.
+VIRTUAL_GPU = "libov_moe_virtual_gpu.so"
 _RUNTIME = "libintelocl.so"
 _LOADER = "libOpenCL.so.1"
 _RUNTIME_DISTRIBUTION = "intel-opencl-rt"
@@ -112,38 +112,21 @@ def preload() -> None:
             raise DeviceError(f"{library} did not load: {error}.") from error
 
 
-def icd_folder(folders: Iterable[Path], name: str, library: Path) -> Path:
-    """A sub-folder with an .icd file that names `library`, for OCL_ICD_VENDORS.
-
-    Args:
-        folders: Where the sub-folder may be; the first that serves is taken.
-        name: Of the sub-folder.
-        library: The OpenCL driver.
-
-    Raises DeviceError when the file cannot be written, or others could write to it.
-    """
-    folders = tuple(folders)
-    try:
-        return kept(folders, name, {ICD: f"{library}\n".encode()})
-    except OSError as error:
-        raise DeviceError(
-            f"The OpenCL driver file {folders[0] / name / ICD} could not be written ({error.strerror or error}): let "
-            "OV_MOE_CACHE name a folder that can."
-        ) from error
-
-
 def cache_folder() -> Path:
     """ov-moe's cache folder, which OV_MOE_CACHE may name; it may not exist yet."""
     return Path(Config.value_of("cache_folder")).absolute()
 
 
 def use() -> None:
-    """Make `pyopencl.get_platforms()` show the CPU runtime: preload, then set OCL_ICD_VENDORS.
+    """Make `pyopencl.get_platforms()` show the CPU runtime, and no other: preload, then let the loader list it.
 
-    Call it before OpenCL platforms are first listed, and before `import openvino`. Raises DeviceError as
-    preload does.
+    Call it before OpenCL platforms are first listed, and before `import openvino`. Processes that this one starts see
+    the machine as it is. Raises DeviceError as preload does, and where the runtime is the virtual GPU.
     """
+    if mapped_libraries(VIRTUAL_GPU):
+        raise DeviceError(
+            "Intel's OpenCL CPU runtime is the virtual GPU in this process: unset OV_MOE_VIRTUAL_GPU to see it as a CPU."
+        )
     preload()
-    runtime = find().runtime
-    name = hashlib.sha256(str(runtime).encode()).hexdigest()[:16]
-    os.environ["OCL_ICD_VENDORS"] = str(icd_folder(places(cache_folder(), "icd"), name, runtime))
+    libraries = find()
+    icd_loaders.show(libraries.runtime, None if icd_loaders.pyopencl_loader() else libraries.loader)

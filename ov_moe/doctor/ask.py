@@ -25,6 +25,8 @@ def ask(what: str, *arguments: str, virtual: bool = False) -> dict[str, Any]:
     environment = dict(os.environ)
     if virtual:
         environment["OV_MOE_VIRTUAL_GPU"] = "1"
+    elif what == "cpu_runtime":  # which the virtual GPU would take the place of
+        environment.pop("OV_MOE_VIRTUAL_GPU", None)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "ov_moe.doctor.look", what, *arguments],

@@ -68,7 +68,7 @@ def facts(core: ov.Core, target: Target) -> dict[str, Any]:
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": target.name,
         "device_name": target.full_name,
-        "virtual_gpu": target.gpu and virtual_gpu.running(),
+        "virtual_gpu": virtual_gpu.is_named(target.full_name),
         "compute_units": target.compute_units if target.gpu else None,
         "driver": driver(target) if target.gpu else None,
         "xmx": target.gpu and "GPU_HW_MATMUL" in core.get_property(target.name, "OPTIMIZATION_CAPABILITIES"),

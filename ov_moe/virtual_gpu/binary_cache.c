@@ -1,4 +1,4 @@
-/* Built programs on disk: one file for each key, in the folder that OV_MOE_VGPU_CACHE names; empty means no cache.
+/* Built programs on disk: one file for each key, in a folder whose name the settings hold; empty means no cache.
  *
  * A file that cannot be read in full, or whose checksum is wrong, counts as missing and is written again. */
 #define _GNU_SOURCE
@@ -49,10 +49,9 @@ vgpu_hash vgpu_hash_environment(cl_device_id device)
     enum { CL_DEVICE_NAME = 0x102B, CL_DRIVER_VERSION = 0x102D };
     char answer[1024] = "";
     vgpu_hash hash = hash_string(0, OV_MOE_VGPU_VERSION);
-    const char *runtime = getenv("OV_MOE_VGPU_RUNTIME");
     struct stat file;
-    if (runtime && !stat(runtime, &file)) {
-        hash = hash_string(hash, runtime);
+    if (!stat(vgpu_settings.runtime, &file)) {
+        hash = hash_string(hash, vgpu_settings.runtime);
         hash = vgpu_hash_bytes(hash, &file.st_size, sizeof file.st_size);
         hash = vgpu_hash_bytes(hash, &file.st_mtim, sizeof file.st_mtim);
     }
@@ -72,20 +71,15 @@ vgpu_hash vgpu_hash_environment(cl_device_id device)
     return hash;
 }
 
-static const char *folder(void)
-{
-    const char *name = getenv("OV_MOE_VGPU_CACHE");
-    return name ? name : "";
-}
-
 bool vgpu_cache_enabled(void)
 {
-    return *folder() != 0;
+    return *vgpu_settings.programs != 0;
 }
 
 static void path_of(vgpu_hash key, struct vgpu_text *path)
 {
-    vgpu_text_addf(path, "%s/%016llx%016llx.bin", folder(), (unsigned long long)(key >> 64), (unsigned long long)key);
+    vgpu_text_addf(path, "%s/%016llx%016llx.bin", vgpu_settings.programs, (unsigned long long)(key >> 64),
+                   (unsigned long long)key);
 }
 
 static vgpu_hash checksum(const struct vgpu_text *axes, const struct vgpu_text *binary)

@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ov_moe.devices.intel_cpu_runtime import VIRTUAL_GPU
 from ov_moe.errors import DeviceError
 from ov_moe.storage.drafts import draft, sweep
 from ov_moe.storage.places import FOLDER_MODE, make_folder
 from ov_moe.storage.trust import distrust, own_or_root
 
 SOURCES = Path(__file__).parent
-LIBRARY = "libov_moe_virtual_gpu.so"
 _FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread")
 
 
@@ -56,7 +56,7 @@ def library(folders: Sequence[Path]) -> Path:
     version = key.hexdigest()[:16]
     failed: OSError | None = None
     for folder in folders:
-        target = folder / version / LIBRARY
+        target = folder / version / VIRTUAL_GPU
         try:
             if folder.exists() and not own_or_root(folder):
                 raise PermissionError(errno.EACCES, "it belongs to another user", str(folder))
@@ -84,7 +84,7 @@ def _refuse(path: Path) -> None:
 
 def _build(command: list[str], version: str, folder: Path, target: Path) -> None:
     # Compiled beside its place and renamed into it: processes that start together each see a whole library.
-    with draft(folder / LIBRARY) as made:
+    with draft(folder / VIRTUAL_GPU) as made:
         sources = sorted(map(str, SOURCES.glob("*.c")))
         run = subprocess.run(
             [*command, f'-DOV_MOE_VGPU_VERSION="{version}"', *sources, "-o", str(made.new), "-ldl"],

@@ -49,7 +49,7 @@ cl_int vgpu_clGetPlatformInfo(cl_platform_id platform, VGPU_ANSWER)
 {
     /* The plugin looks for this name. */
     static const char name[] = "Intel(R) OpenCL Graphics";
-    if (parameter == CL_PLATFORM_NAME)
+    if (parameter == CL_PLATFORM_NAME && vgpu_ours(platform))
         return vgpu_answer(name, sizeof name, size, value, size_ret);
     return DRIVER(clGetPlatformInfo)(platform, parameter, size, value, size_ret);
 }
@@ -57,6 +57,8 @@ cl_int vgpu_clGetPlatformInfo(cl_platform_id platform, VGPU_ANSWER)
 cl_int vgpu_clGetDeviceIDs(cl_platform_id platform, cl_bitfield type, cl_uint count, cl_device_id *devices,
                            cl_uint *found)
 {
+    if (!vgpu_ours(platform))
+        return DRIVER(clGetDeviceIDs)(platform, type, count, devices, found);
     if (!(type & (DEVICE_TYPE_GPU | DEVICE_TYPE_DEFAULT))) {
         if (found)
             *found = 0;
@@ -69,6 +71,8 @@ cl_int vgpu_clGetDeviceInfo(cl_device_id device, VGPU_ANSWER)
 {
     static const char name[] = "ov-moe virtual GPU (Intel OpenCL CPU runtime)";
     static const size_t sub_group_sizes[] = {8, 16, 32};
+    if (!vgpu_ours(device))
+        return DRIVER(clGetDeviceInfo)(device, parameter, size, value, size_ret);
     switch (parameter) {
     case CL_DEVICE_TYPE:
         return answer_bits(DEVICE_TYPE_GPU, size, value, size_ret);

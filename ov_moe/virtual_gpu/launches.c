@@ -47,7 +47,7 @@ cl_kernel vgpu_clCloneKernel(cl_kernel handle, cl_int *error)
     struct kernel kernel = {0};
     find(handle, &kernel);
     cl_kernel clone = DRIVER(clCloneKernel)(handle, error);
-    if (clone)
+    if (clone && vgpu_ours(clone))
         vgpu_kernel_created(clone, kernel.axis);
     return clone;
 }
@@ -72,7 +72,7 @@ cl_int vgpu_clEnqueueNDRangeKernel(cl_queue queue, cl_kernel handle, cl_uint dim
                                    const size_t *global, const size_t *local, VGPU_EVENTS)
 {
     struct kernel kernel = {0};
-    if (dimensions < 1 || dimensions > 3 || !global)
+    if (dimensions < 1 || dimensions > 3 || !global || !vgpu_ours(queue))
         return DRIVER(clEnqueueNDRangeKernel)(queue, handle, dimensions, offset, global, local, event_count, events,
                                               event);
     if (!find(handle, &kernel)) {

@@ -65,7 +65,7 @@ cl_mem vgpu_clCreateBufferWithProperties(cl_context context, const cl_ulong *pro
                                          size_t bytes, void *host, cl_int *error)
 {
     void *initial = NULL;
-    bool padded = bytes && !(flags & CL_MEM_USE_HOST_PTR) && (host || !(flags & CL_MEM_COPY_HOST_PTR));
+    bool padded = vgpu_ours(context) && bytes && !(flags & CL_MEM_USE_HOST_PTR) && (host || !(flags & CL_MEM_COPY_HOST_PTR));
     if (padded) {
         /* calloc gives the runtime zeros to copy from, without touching memory for large sizes. */
         initial = calloc(1, bytes + VGPU_PADDING);
@@ -83,7 +83,7 @@ cl_mem vgpu_clCreateBufferWithProperties(cl_context context, const cl_ulong *pro
     cl_mem memory = properties ? DRIVER(clCreateBufferWithProperties)(context, properties, flags, total, host, error)
                                : DRIVER(clCreateBuffer)(context, flags, total, host, error);
     free(initial);
-    if (memory) {
+    if (memory && vgpu_ours(memory)) {
         born(memory, VGPU_BUFFER, bytes);
         DRIVER(clSetMemObjectDestructorCallback)(memory, buffer_died, NULL);
     }

@@ -65,7 +65,7 @@ cl_program vgpu_clCreateProgramWithSource(cl_context context, cl_uint count, con
     for (cl_uint i = 0; i < count && strings; i++)
         if (strings[i])
             vgpu_text_add(&whole, strings[i], lengths && lengths[i] ? lengths[i] : strlen(strings[i]));
-    if (!whole.length) { /* the runtime knows the right error */
+    if (!whole.length || !vgpu_ours(context)) { /* the driver knows the right error */
         free(whole.data);
         return DRIVER(clCreateProgramWithSource)(context, count, strings, lengths, error);
     }
@@ -97,6 +97,8 @@ cl_program vgpu_clCreateProgramWithBinary(cl_context context, cl_uint count, con
                                           const size_t *lengths, const unsigned char **binaries, cl_int *status,
                                           cl_int *error)
 {
+    if (!vgpu_ours(context))
+        return DRIVER(clCreateProgramWithBinary)(context, count, devices, lengths, binaries, status, error);
     struct program *program = vgpu_allocate(sizeof *program);
     struct trailer trailer;
     size_t length = count == 1 && lengths && binaries && binaries[0] ? lengths[0] : 0;
@@ -211,8 +213,7 @@ static void store(cl_program handle, const struct vgpu_text *axes, vgpu_hash key
 /* The plugin's own kernels are many and each runs briefly here: building them costs far more than running them. */
 static bool fast_build(const struct program *program)
 {
-    const char *wanted = getenv("OV_MOE_VGPU_FAST_BUILD");
-    return program->from_source && !program->keep_optimised && !(wanted && !strcmp(wanted, "0"));
+    return program->from_source && !program->keep_optimised && vgpu_settings.fast_build;
 }
 
 static double now(void)
@@ -227,9 +228,8 @@ static double now(void)
  * name without "__sa" (shape agnostic) is such a kernel; held back, it comes too late to be used. */
 static void hold_back(const char *names)
 {
-    const char *seconds = getenv("OV_MOE_VGPU_HOLD_SECONDS");
-    if (seconds && strstr(names, "fully_connected_gpu") && !strstr(names, "__sa"))
-        sleep((unsigned)strtoul(seconds, NULL, 10));
+    if (strstr(names, "fully_connected_gpu") && !strstr(names, "__sa"))
+        sleep(vgpu_settings.hold_seconds);
 }
 
 /* An option that the runtime for CPUs does not know, and does not need: its addresses have 64 bits. */
@@ -244,6 +244,8 @@ static void drop_large_buffers(struct vgpu_text *flags)
 cl_int vgpu_clBuildProgram(cl_program handle, cl_uint count, const cl_device_id *devices, const char *options,
                            vgpu_program_callback *notify, void *user)
 {
+    if (!vgpu_ours(handle))
+        return DRIVER(clBuildProgram)(handle, count, devices, options, notify, user);
     double start = now();
     struct program *program = find(handle), unknown = {0};
     struct vgpu_text flags = {0}, axes = {0};
@@ -344,7 +346,7 @@ cl_int vgpu_clGetProgramBuildInfo(cl_program handle, cl_device_id device, VGPU_A
 cl_kernel vgpu_clCreateKernel(cl_program handle, const char *name, cl_int *error)
 {
     cl_kernel kernel = DRIVER(clCreateKernel)(actual(handle), name, error);
-    if (kernel)
+    if (kernel && vgpu_ours(kernel))
         vgpu_kernel_created(kernel, axis_of(handle, name));
     return kernel;
 }
@@ -355,7 +357,7 @@ cl_int vgpu_clCreateKernelsInProgram(cl_program handle, cl_uint count, cl_kernel
     cl_int error = DRIVER(clCreateKernelsInProgram)(actual(handle), count, kernels, &total);
     if (created)
         *created = total;
-    for (cl_uint i = 0; !error && kernels && i < count && i < total; i++) {
+    for (cl_uint i = 0; !error && kernels && vgpu_ours(handle) && i < count && i < total; i++) {
         size_t bytes = 0;
         DRIVER(clGetKernelInfo)(kernels[i], CL_KERNEL_FUNCTION_NAME, 0, NULL, &bytes);
         char *name = vgpu_allocate(bytes + 1);

@@ -1,7 +1,8 @@
-/* The virtual GPU: an OpenCL ICD that hands out Intel's CPU runtime and changes some of its answers.
+/* The virtual GPU: an OpenCL layer that changes some answers of Intel's CPU runtime, and passes on all calls that
+ * concern another driver.
  *
- * The runtime's dispatch table is copied to vgpu_driver, and the entries listed in VGPU_OVERRIDDEN are
- * overwritten with the functions vgpu_<name>. No OpenCL headers are needed: what is used is declared here.
+ * The entries listed in VGPU_OVERRIDDEN are the functions vgpu_<name>; what lies beneath the layer is vgpu_driver.
+ * No OpenCL headers are needed: what is used is declared here.
  */
 #ifndef OV_MOE_VGPU_H
 #define OV_MOE_VGPU_H
@@ -25,10 +26,10 @@ typedef struct cl_event_s *cl_event;
 
 enum {
     CL_SUCCESS = 0,
+    CL_PROFILING_INFO_NOT_AVAILABLE = -7,
     CL_DEVICE_NOT_FOUND = -1,
     CL_OUT_OF_HOST_MEMORY = -6,
     CL_INVALID_VALUE = -30,
-    CL_PLATFORM_NOT_FOUND_KHR = -1001,
     CL_MEM_USE_HOST_PTR = 1 << 3,
     CL_MEM_COPY_HOST_PTR = 1 << 5,
     CL_MEM_SIZE = 0x1102,
@@ -82,6 +83,7 @@ typedef cl_int clGetKernelWorkGroupInfo_t(cl_kernel, cl_device_id, VGPU_ANSWER);
 typedef cl_int clEnqueueNDRangeKernel_t(cl_queue, cl_kernel, cl_uint dimensions, const size_t *offset,
                                         const size_t *global, const size_t *local, VGPU_EVENTS);
 typedef cl_int clWaitForEvents_t(cl_uint count, const cl_event *events);
+typedef cl_int clGetEventProfilingInfo_t(cl_event, VGPU_ANSWER);
 typedef cl_int clFinish_t(cl_queue);
 typedef cl_int clEnqueueReadBuffer_t(cl_queue, cl_mem, cl_uint blocking, size_t offset, size_t bytes, void *,
                                      VGPU_EVENTS);
@@ -119,6 +121,7 @@ typedef void *clGetExtensionFunctionAddressForPlatform_t(cl_platform_id, const c
     ENTRY(clCreateKernel, 34)                                                                      \
     ENTRY(clCreateKernelsInProgram, 35)                                                            \
     ENTRY(clWaitForEvents, 41)                                                                     \
+    ENTRY(clGetEventProfilingInfo, 45)                                                             \
     ENTRY(clFinish, 47)                                                                            \
     ENTRY(clEnqueueReadBuffer, 48)                                                                 \
     ENTRY(clEnqueueWriteBuffer, 49)                                                                \
@@ -151,9 +154,18 @@ enum { VGPU_OVERRIDDEN(VGPU_SLOT) VGPU_CALLED(VGPU_SLOT) SLOT_COUNT = 147 };
 VGPU_OVERRIDDEN(VGPU_DECLARE)
 #undef VGPU_DECLARE
 
-/* The runtime's own functions. */
+/* What lies beneath the layer. */
 extern void *vgpu_driver[SLOT_COUNT];
 #define DRIVER(name) ((name##_t *)vgpu_driver[SLOT_##name])
+
+/* layer.c: whether an object (platform, device, context, queue, ...) is the runtime's. */
+bool vgpu_ours(const void *object);
+extern struct vgpu_settings {
+    const char *runtime;  /* path of the runtime's library */
+    const char *programs; /* folder of built programs, empty: none */
+    bool fast_build;
+    unsigned hold_seconds;
+} vgpu_settings;
 
 /* Bytes added to each allocation: plugin kernels read and write blocks past the end, which an Intel GPU's page
  * granularity hides and a heap does not. */

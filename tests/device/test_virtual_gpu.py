@@ -15,6 +15,7 @@ import pytest
 
 from ov_moe.devices import intel_cpu_runtime
 from ov_moe.errors import DeviceError
+from ov_moe.virtual_gpu import build
 
 pytest.importorskip("openvino")
 
@@ -126,19 +127,144 @@ def test_openvino_lists_a_gpu_that_says_it_is_virtual(programs: Path) -> None:
 
 def test_all_that_it_keeps_stands_in_the_cache_folder(tmp_path: Path) -> None:
     environment = {"OV_MOE_CACHE": str(tmp_path), "HOME": "/nowhere", "XDG_CACHE_HOME": "/nowhere"}
-    code = f"""
-import ctypes, json, os
-del os.environ["OV_MOE_VGPU_CACHE"]
-{START}
-getenv = ctypes.CDLL(None).getenv
-getenv.restype = ctypes.c_char_p
-programs = getenv(b"OV_MOE_VGPU_CACHE").decode()
-print(json.dumps({{"programs": programs, "environment": dict(os.environ)}}))
+    code = "import os\ndel os.environ['OV_MOE_VGPU_CACHE']\n" + START + OPENCL
+    code += f"cl.Program(context, {ALONG_2!r}).build()\nprint('{{}}')"
+    result(code, "", **environment, PYOPENCL_NO_CACHE="1")
+    assert [path.suffix for path in (tmp_path / "virtual_gpu" / "programs").iterdir()] == [".bin"]
+    assert {path.name for path in tmp_path.iterdir()} == {"virtual_gpu"}
+
+
+# What a process sees of OpenCL and of OpenVINO, and the variables that it was given.
+LOOK = """
+import json, os
+variables = sorted(name for name in os.environ if name.startswith(("OCL_", "OPENCL_", "PYOPENCL_", "OV_MOE_")))
+import openvino as ov
+import pyopencl as cl
+try:
+    names = [device.name for platform in cl.get_platforms() for device in platform.get_devices()]
+except cl.Error:
+    names = []
+print(json.dumps({"variables": variables, "opencl": names, "openvino": ov.Core().available_devices}))
 """
-    found = result(code, "", **environment)
-    assert found["programs"] == str(tmp_path / "virtual_gpu" / "programs")
-    assert Path(found["environment"]["OCL_ICD_VENDORS"]).is_relative_to(tmp_path)
-    assert "OV_MOE_VGPU_CACHE" not in found["environment"]  # as if the user had set it
+
+
+@pytest.mark.parametrize("start", [START, "from ov_moe.devices import intel_cpu_runtime\nintel_cpu_runtime.use()\n"])
+def test_a_child_sees_the_machine_as_it_is(start: str, programs: Path) -> None:
+    """Both ways of passing an environment on: Python's own copy of it, and the C library's."""
+    code = f"""
+import json, os, subprocess, sys
+LOOK = {LOOK!r}
+def look():
+    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+def of_c():
+    return subprocess.run("env | sort", shell=True, capture_output=True, text=True, check=True).stdout
+before, variables = look(), of_c()
+{start}
+print(json.dumps({{"before": before, "after": look(), "same": variables == of_c()}}))
+"""
+    found = result(code, programs)
+    assert found["after"] == found["before"]
+    assert found["same"]
+
+
+# A driver with one GPU that answers what the plugin asks of a GPU of another vendor before it uses it.
+OTHER_DRIVER = """
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+struct object { void **dispatch; } platform, device;
+static int none(void) { return -59; }
+static int answer(const void *text, size_t bytes, size_t size, void *value, size_t *size_ret) {
+    if (size_ret) *size_ret = bytes;
+    if (value && size < bytes) return -30;
+    if (value) memcpy(value, text, bytes);
+    return 0;
+}
+static int text(const char *text, size_t size, void *value, size_t *size_ret) {
+    return answer(text, strlen(text) + 1, size, value, size_ret);
+}
+int clGetPlatformInfo(struct object *which, uint32_t name, size_t size, void *value, size_t *size_ret) {
+    return name == 0x920 ? text("TEST", size, value, size_ret) : name == 0x901 ? text("OpenCL 3.0 ", size, value, size_ret)
+        : name == 0x904 ? text("cl_khr_icd", size, value, size_ret) : name <= 0x903 ? text("Other", size, value, size_ret)
+        : -30;
+}
+static int devices(struct object *which, uint64_t type, uint32_t count, struct object **found, uint32_t *number) {
+    if (number) *number = type & 4 ? 1 : 0;
+    if (found && count && type & 4) *found = &device;
+    return type & 4 ? 0 : -1;
+}
+static int device_info(struct object *which, uint32_t name, size_t size, void *value, size_t *size_ret) {
+    uint64_t type = 4, zero = 0;
+    struct object *its_platform = &platform;
+    switch (name) {
+    case 0x1000: return answer(&type, 8, size, value, size_ret);
+    case 0x1031: return answer(&its_platform, 8, size, value, size_ret);
+    case 0x102B: return text("A real GPU", size, value, size_ret);
+    case 0x102C: case 0x1030: case 0x102D: case 0x103D: return text("", size, value, size_ret);
+    case 0x102F: return text("OpenCL 3.0 ", size, value, size_ret);
+    default: return answer(&zero, 4, size, value, size_ret);
+    }
+}
+int clIcdGetPlatformIDsKHR(uint32_t count, struct object **found, uint32_t *number) {
+    static void *table[200];
+    for (int i = 0; i < 200; i++) table[i] = none;
+    table[1] = clGetPlatformInfo; table[2] = devices; table[3] = device_info;
+    platform.dispatch = device.dispatch = table;
+    if (number) *number = 1;
+    if (found && count) *found = &platform;
+    return 0;
+}
+void *clGetExtensionFunctionAddress(const char *name) {
+    return !strcmp(name, "clIcdGetPlatformIDsKHR") ? (void *)clIcdGetPlatformIDsKHR
+        : !strcmp(name, "clGetPlatformInfo") ? (void *)clGetPlatformInfo : NULL;
+}
+"""
+
+
+def test_a_gpu_of_the_machine_stays_visible_behind_it(tmp_path: Path, programs: Path) -> None:
+    library = tmp_path / "libother.so"
+    (tmp_path / "other.c").write_text(OTHER_DRIVER, encoding="utf-8")
+    command = [*build.compiler(), "-shared", "-fPIC", "-w", str(tmp_path / "other.c"), "-o", str(library)]
+    subprocess.run(command, check=True)
+    folder = tmp_path / "vendors"
+    folder.mkdir()
+    (folder / "other.icd").write_text(f"{library}\n", encoding="utf-8")
+    (folder / "cpu.icd").write_text("/opt/intel/lib/libintelocl.so\n", encoding="utf-8")
+    for place in (folder, folder / "other.icd"):
+        done = run(START + MODEL + LOOK_AND_RUN, programs, OCL_ICD_VENDORS=str(place))
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert found["opencl"] == ["A real GPU", "ov-moe virtual GPU (Intel OpenCL CPU runtime)"]
+        assert found["openvino"] == ["CPU", "GPU.0", "GPU.1"]
+        assert "virtual GPU" in found["name"]
+        assert found["difference"] < 1e-5
+        assert done.stderr == "The virtual GPU is GPU.0, or GPU, in this process; A real GPU comes after it.\n"
+        assert found["variables"] == str(place)
+
+
+LOOK_AND_RUN = """
+import os
+import pyopencl as cl
+print(json.dumps({
+    "opencl": sorted(device.name for platform in cl.get_platforms() for device in platform.get_devices()),
+    "openvino": core.available_devices,
+    "name": core.get_property("GPU", "FULL_DEVICE_NAME"),
+    "difference": difference(run("GPU", 5, 64, 96), run("CPU", 5, 64, 96)),
+    "variables": os.environ["OCL_ICD_VENDORS"],
+}))
+"""
+
+
+def test_the_runtime_for_cpus_is_shown_as_such_or_not_at_all(programs: Path) -> None:
+    use = "from ov_moe.devices import intel_cpu_runtime\nintel_cpu_runtime.use()\n"
+    show = "import json, pyopencl as cl\nprint(json.dumps([d.name for p in cl.get_platforms() for d in p.get_devices()]))"
+    done = run(use + show, programs)
+    assert done.returncode == 0, done.stderr
+    assert "virtual" not in done.stdout
+    assert len(json.loads(done.stdout)) == 1
+    done = run(START + use, programs)
+    assert "DeviceError: Intel's OpenCL CPU runtime is the virtual GPU in this process" in done.stderr.splitlines()[-1]
 
 
 def test_environment_variable_starts_it_on_import(programs: Path) -> None:

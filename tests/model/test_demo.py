@@ -19,7 +19,7 @@ from ov_moe.errors import OvMoeError
 
 COMMAND = Path(sys.executable).with_name("ov-moe")
 # What this process set for its own virtual GPU: the command decides for itself.
-INHERITED = ("OCL_ICD_VENDORS", "OV_MOE_VGPU_RUNTIME", "OV_MOE_VIRTUAL_GPU")
+INHERITED = ("OV_MOE_VIRTUAL_GPU",)
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -120,7 +120,6 @@ def test_opencl_by_wish_is_missed_before_anything_is_compiled_for_it(tmp_path: P
 @pytest.mark.parametrize("real", [["GPU.0", "GPU.1"], []])
 def test_a_real_gpu_comes_before_the_virtual_one(real: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    monkeypatch.delenv("OV_MOE_VGPU_RUNTIME", raising=False)
     monkeypatch.setattr(place.virtual_gpu, "running", lambda: False)
     monkeypatch.setattr(place.virtual_gpu, "start", lambda: started.append(True))
     monkeypatch.setattr(place, "real_gpus", lambda: real)

@@ -29,7 +29,7 @@ from ov_moe.doctor.checks import (
 from ov_moe.doctor.finding import Finding
 from ov_moe.doctor.model_checks import BUILD_SECONDS, check_model, check_probe
 
-INHERITED = ("OCL_ICD_VENDORS", "OV_MOE_VGPU_CACHE", "OV_MOE_VGPU_RUNTIME", "OV_MOE_VIRTUAL_GPU")
+INHERITED = ("OV_MOE_VGPU_CACHE", "OV_MOE_VIRTUAL_GPU")
 RUN = "import typer; from ov_moe.doctor import command; typer.run(command)"
 GIB = 2**30
 

@@ -18,7 +18,7 @@ from ov_moe.latency.job import Job
 from ov_moe.latency.prompts import Prompt
 
 ROOT = Path(__file__).parents[2]
-INHERITED = ("OCL_ICD_VENDORS", "OV_MOE_VGPU_RUNTIME", "OV_MOE_VIRTUAL_GPU")
+INHERITED = ("OV_MOE_VIRTUAL_GPU",)
 # So few that a prompt of 20 tokens takes the path of long ones, in programs that test_demo.py builds as well.
 FEW_TOKENS = "8"
 EXACT = ("INFERENCE_PRECISION_HINT=f32", "KV_CACHE_PRECISION=f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE=0")
