@@ -79,7 +79,11 @@ def _start() -> None:
         )
     real = [name for names in gpus.values() for name in names]
     if real:
-        _LOG.warning("The virtual GPU is GPU.0, or GPU, in this process; %s comes after it.", " and ".join(real))
+        _LOG.warning(
+            "The virtual GPU is GPU, or GPU.0, in this process; %s, where OpenVINO serves it, comes after it, as GPU.1 and "
+            "so on.",
+            " and ".join(real),
+        )
     _state["layer"] = layer
 
 
