@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import typer
 
+from ov_moe.commands.stop import IncompleteError
 from ov_moe.errors import OvMoeError
 from ov_moe.refusal import said
 
@@ -38,7 +39,7 @@ def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
     try:
         yield
     except OvMoeError as error:
-        _say(str(error))
+        _say(str(error), error.status if isinstance(error, IncompleteError) else 1)
     except KeyboardInterrupt as interrupt:
         _say(interrupted, 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
     except BrokenPipeError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -16,6 +15,7 @@ from ov_moe.commands.figures import figure_format
 from ov_moe.commands.guard import one_sentence
 from ov_moe.commands.model_files import find_model
 from ov_moe.commands.output_files import check_writable, write_together
+from ov_moe.commands.stop import IncompleteError
 from ov_moe.config import Config
 from ov_moe.demo.place import choose
 from ov_moe.errors import InvalidInputError, OvMoeError
@@ -98,31 +98,58 @@ def command(
         job = replace(job, device=place.device)
         config = replace(config, virtual_gpu=config.virtual_gpu or place.virtual)
         measurement, failed = measure(job, config, names, rounds, proof or profile, max_error)
-        _show(measurement, rounds, profile)
-        outputs = ((csv, to_csv), (json, to_json), (plot, partial(draw, kind=picture)))
-        write_together({path: content(measurement) for path, content in outputs if path is not None})
-        if failed:
-            raise OvMoeError(failed)
+        try:
+            _show(measurement, rounds, profile)
+        finally:  # whoever read it may have left
+            write_together({path: to(measurement) for path, to in ((csv, to_csv), (json, to_json)) if path is not None})
+            if plot is not None:
+                write_together({plot: draw(measurement, picture)})
+        if failed is not None:
+            raise failed
 
 
 def measure(
     job: Job, config: Config, names: list[Variant], rounds: int, profiled: bool, max_error: float | None = None
-) -> tuple[Measurement, str | None]:
-    """Run all turns; returns what they found, and why it is no measurement (None where it is one)."""
-    jobs = [replace(job, variant=cast(Variant, name)) for name in abba(names, rounds)]
+) -> tuple[Measurement, OvMoeError | None]:
+    """Run all turns; returns what they found, and why it is no measurement (None where it is one).
+
+    Raises OvMoeError where no timed turn is complete.
+    """
+    planned = abba(names, rounds)
+    jobs = [replace(job, variant=cast(Variant, name)) for name in planned]
     jobs += [replace(job, variant=name, profile=True) for name in names] if profiled else []
     progress = Console(stderr=True, highlight=False)
     with scratch("ov-moe-bench") as folder:
         turns = run_turns(jobs, folder, config.virtual_gpu, progress.print)
-        timed, profiles = turns[: len(names) * rounds], turns[len(names) * rounds :]
-        summaries = summarize(timed, job.batch)
-    proven = [verdict.path_of(turn) for turn in profiles]
-    said = [*(sentence for sentence, _ in proven), *verdict.outputs(summaries), *verdict.short_prompts(summaries, job)]
+        summaries = summarize(turns.timed, job.batch)
+    timed, stop = turns.timed, turns.stop
+    proven = [verdict.path_of(turn) for turn in turns.profiles]
+    said = [sentence for sentence, _ in proven]
+    said += verdict.unproven(turns.unproven)
+    said += [*verdict.outputs(summaries), *verdict.short_prompts(summaries, job)]
     said.append(verdict.whose_times(timed[0].facts))
     said += sorted({f"Left alone: {reason}" for turn in timed for reason in turn.skipped})
-    command_line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    found = Measurement(job, config, timed, profiles, summaries, said, command_line)
-    return found, verdict.failure(summaries, proven, max_error)
+    share = f"{len(timed)} of {len(planned)} timed turns"
+    if profiled:
+        share += f", {len(turns.profiles)} of {len(names)} profiles"
+    if stop is not None:
+        said.insert(0, f"INCOMPLETE, {share}: {stop.reason}")
+    found = Measurement(
+        job=job,
+        config=config,
+        turns=timed,
+        profiles=turns.profiles,
+        summaries=summaries,
+        verdict=said,
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        planned=planned,
+        stopped=None if stop is None else stop.reason,
+        unproven=turns.unproven,
+    )
+    if stop is not None:
+        return found, IncompleteError(stop, share)
+    failure = verdict.failure(summaries, proven, max_error) or next(iter(verdict.unproven(turns.unproven)), None)
+    return found, None if failure is None else OvMoeError(failure)
 
 
 def parse_variants(text: str) -> list[Variant]:

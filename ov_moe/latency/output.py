@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -33,6 +33,9 @@ class Measurement:
         summaries: One for each variant and prompt.
         verdict: What may be said about it.
         command: The command line, to run it again.
+        planned: The variants of all timed turns, in order; more than ``turns`` where the run ended early.
+        stopped: Why it ended early, a sentence; None where it did not.
+        unproven: Variants whose profiling turn failed, and why.
     """
 
     job: Job
@@ -42,6 +45,9 @@ class Measurement:
     summaries: Sequence[Summary]
     verdict: Sequence[str]
     command: str
+    planned: Sequence[str] = ()
+    stopped: str | None = None
+    unproven: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -73,6 +79,7 @@ def _row(measurement: Measurement, number: int, turn: Turn, each: Iteration) -> 
         "device": job.device,
         "variant": turn.variant,
         "turn": number,
+        "run_complete": measurement.stopped is None,
         "prompt_idx": each.prompt,
         "batch_size": job.batch,
         "pretrain_time(s)": round(turn.load_s + turn.compile_s, 5),
@@ -106,6 +113,10 @@ def to_json(measurement: Measurement) -> str:
         "config": {option.name: option.value for option in measurement.config.options()},
         "job": asdict(measurement.job),
         "order": [turn.variant for turn in measurement.turns],
+        "planned": list(measurement.planned),
+        "complete": measurement.stopped is None,
+        "stopped": measurement.stopped,
+        "unproven": dict(measurement.unproven),
         "verdict": list(measurement.verdict),
         "summary": [asdict(summary) for summary in measurement.summaries],
         "turns": [_turn(turn) for turn in measurement.turns],

@@ -35,7 +35,8 @@ def draw(measurement: Measurement, kind: str) -> bytes:
         axes.grid(axis="y", alpha=0.3)
     facts = measurement.facts
     warning = " (a CPU's times)" if facts["virtual_gpu"] or facts["device"] == "CPU" else ""
-    figure.suptitle(f"{measurement.job.folder.name} on {facts['device_name']}{warning}", fontsize=10)
+    early = f", {len(measurement.turns)} of {len(measurement.planned)} turns" if measurement.stopped else ""
+    figure.suptitle(f"{measurement.job.folder.name} on {facts['device_name']}{warning}{early}", fontsize=10)
     out = io.BytesIO()
     figure.savefig(out, format=kind, dpi=120)
     return out.getvalue()

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ov_moe.commands.stop import STOPS, Stop
 from ov_moe.errors import OutputError, OvMoeError
 from ov_moe.latency.job import Job, Turn
 
@@ -26,8 +27,28 @@ def abba(variants: Sequence[str], rounds: int) -> list[str]:
     return order
 
 
-def run_turns(jobs: Sequence[Job], folder: Path, virtual: bool, progress: Progress) -> list[Turn]:
+@dataclass
+class Turns:
+    """What the workers found.
+
+    Attributes:
+        timed: The timed turns that are complete, in order.
+        profiles: The profiling turns that are.
+        unproven: Variants whose profiling turn failed, and why.
+        stop: Why later turns were not run; None where all were.
+    """
+
+    timed: list[Turn] = field(default_factory=list)
+    profiles: list[Turn] = field(default_factory=list)
+    unproven: dict[str, str] = field(default_factory=dict)
+    stop: Stop | None = None
+
+
+def run_turns(jobs: Sequence[Job], folder: Path, virtual: bool, progress: Progress) -> Turns:
     """Run every job, one after another.
+
+    Once a timed turn is complete no later failure loses it: a timed turn that fails ends the run, a profiling turn
+    leaves its variant unproven, and a signal that asks to stop ends the run.
 
     Args:
         jobs: In the order to run them.
@@ -36,14 +57,25 @@ def run_turns(jobs: Sequence[Job], folder: Path, virtual: bool, progress: Progre
         progress: Told before each turn what comes.
 
     Raises:
-        OvMoeError: A worker failed; those behind it were not started.
+        OvMoeError: A worker failed before any timed turn was complete.
     """
-    turns: list[Turn] = []
-    for number, job in enumerate(jobs, start=1):
-        what = "profile of " if job.profile else ""
-        progress(f"{number} of {len(jobs)}: {what}{job.variant}")
-        turns.append(_run(job, Path(tempfile.mkdtemp(dir=folder)), virtual))
-    return turns
+    found = Turns()
+    try:
+        for number, job in enumerate(jobs, start=1):
+            try:
+                what = "profile of " if job.profile else ""
+                progress(f"{number} of {len(jobs)}: {what}{job.variant}")
+                turn = _run(job, Path(tempfile.mkdtemp(dir=folder)), virtual)
+                (found.profiles if job.profile else found.timed).append(turn)
+            except Exception as error:
+                if not (job.profile and found.timed):
+                    raise
+                found.unproven[job.variant] = Stop.by(error).reason
+    except STOPS as error:
+        if not found.timed:
+            raise
+        found.stop = Stop.by(error)
+    return found
 
 
 def _run(job: Job, folder: Path, virtual: bool) -> Turn:

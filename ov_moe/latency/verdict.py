@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ov_moe.latency.job import FIRST, OTHER, Job, Turn
@@ -48,6 +48,11 @@ def path_of(turn: Turn) -> tuple[str, bool]:
     if own:
         return f"{turn.variant}: the plugin ran a fused MoE of its own: {', '.join(own)}.", True
     return f"{turn.variant}: the plugin's profile shows no fused MoE, neither ov-moe's nor the plugin's own.", True
+
+
+def unproven(reasons: Mapping[str, str]) -> list[str]:
+    """A sentence for each variant whose profiling turn failed, from the reasons by variant."""
+    return [f"{variant}: NOT proven what ran, for its profile failed: {reason}" for variant, reason in reasons.items()]
 
 
 def short_prompts(summaries: Sequence[Summary], job: Job) -> list[str]:

@@ -33,8 +33,7 @@ from ov_moe.refusal import refused
 
 # Generations of a profile after one that does not count: in a single inference an average could stay where it was.
 _PROFILED = 3
-# Further tokens of each. Two prompts with at most one token between them, both run in a loop, made the GPU plugin
-# (2026.4.1, virtual GPU) ask for the profile of a kernel that had not ended.
+# Further tokens of each.
 _PROFILED_TOKENS = 3
 
 

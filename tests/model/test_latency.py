@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +161,57 @@ def test_a_block_ran_in_a_phase_only_where_its_times_moved_there(monkeypatch: py
     assert session.blocks_run(names, "one", loop=False) == 2
     assert session.blocks_run(names, "none", loop=False) == 0
     assert session.blocks_run(["another"], "one", loop=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("at", "whom", "number", "turns", "profiles", "says"),
+    [
+        ("2 of 4: on", "worker", signal.SIGKILL, 1, 0, "'on' was killed, most likely because memory ran out"),
+        ("2 of 4: on", "command", signal.SIGTERM, 1, 0, "Interrupted."),
+        ("3 of 4: profile of off", "worker", signal.SIGSEGV, 2, 1, "'off' was ended by SIGSEGV"),
+        ("4 of 4: profile of on", "command", signal.SIGINT, 2, 1, "Interrupted."),
+    ],
+)
+def test_what_was_complete_is_shown_and_written(
+    at: str, whom: str, number: signal.Signals, turns: int, profiles: int, says: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    files = {name: tmp_path / f"out.{name}" for name in ("csv", "json", "plot.svg")}
+    arguments = ["--prompt-tokens", 20, "-ic", 3, "-n", 1, "--warm-up", 1, "--rounds", 1, "--variants", "off,on"]
+    arguments += ["--csv", files["csv"], "--json", files["json"], "--plot", files["plot.svg"]]
+    words = [*map(str, arguments), *(word for each in EXACT for word in ("--property", each))]
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "latency.py"), str(MODEL), "-d", "CPU", *words],
+        env={**os.environ, "OV_MOE_FEW_TOKENS": FEW_TOKENS, "OV_MOE_EVALUATE": "numpy", "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stderr is not None
+        while (line := command.stderr.readline().strip()) != at:
+            assert line, "it ended before"
+        victim = command.pid
+        while victim == command.pid and whom == "worker":
+            children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text(encoding="ascii").split()
+            victim = int(children[0]) if children else victim
+        os.kill(victim, number)
+        output, errors = command.communicate(timeout=120)
+    assert command.returncode == (128 + number if whom == "command" else 1)
+    assert errors.splitlines()[-1].startswith("ov-moe: ")
+    assert says in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert says in output
+    content: dict[str, Any] = json.loads(files["json"].read_text(encoding="utf-8"))
+    early = "profile of off" not in at
+    assert content["complete"] == (not early)
+    assert content["planned"] == ["off", "on"]
+    assert content["order"] == ["off", "on"][:turns]
+    assert [len(content[name]) for name in ("turns", "summary", "profiles")] == [turns, turns, profiles]
+    assert set(content["unproven"]) == (set() if early else {"off"})
+    assert (says in content["stopped"]) if early else content["stopped"] is None
+    assert f"INCOMPLETE, {turns} of 2 timed turns, {profiles} of 2 profiles" in output or not early
+    rows = list(csv.DictReader(files["csv"].read_text(encoding="utf-8").splitlines()))
+    assert [row["variant"] for row in rows] == [name for name in ["off", "on"][:turns] for _ in range(2)]
+    assert {row["run_complete"] for row in rows} == {str(not early)}
+    assert "<svg" in files["plot.svg"].read_text(encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"out.csv", "out.json", "out.plot.svg"}
