@@ -4,6 +4,7 @@
 # make fuzz-ir     run 2,000 broken and hostile IRs, from a new seed each time (CASES=..., SEED=...)
 # make pipelines   add PyTorch, optimum-intel and openvino-genai, whose tests "make test" skips without them
 # make kills       kill every command that writes at 50 moments, and look at what is left (about 10 minutes)
+# make load        1,000 requests in each of four streams against single runs, and memory over them
 # make wheel       build dist/*.whl
 #
 # Another Python: make PYTHON=python3.12 ... Another place for the environment: make VENV=/some/folder ...
@@ -25,7 +26,7 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13)
 OPENVINO := from importlib.metadata import version; print(version("openvino"))
 HAS_COMPILER := from ov_moe.virtual_gpu.build import compiler; compiler()
 
-.PHONY: demo test check fuzz-ir pipelines wheel clean kills
+.PHONY: demo test check fuzz-ir kills load pipelines wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -49,6 +50,9 @@ fuzz-ir: $(VENV)/.installed-dev
 
 kills: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/null/test_killed_at_every_step.py tests/model/test_killed.py --kills 50
+
+load: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -s tests/model/test_load.py --load
 
 pipelines: $(VENV)/.installed-pipelines
 

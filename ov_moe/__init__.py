@@ -1,8 +1,8 @@
 """ov-moe: Mixture-of-Experts blocks of OpenVINO models on a balanced pool of GPU work-groups.
 
-With OV_MOE_VIRTUAL_GPU=1 (true, yes, on) in the environment, importing this package starts the virtual GPU; it must then be
-imported before openvino. Importing the package alone does not import openvino: ``ov_moe.virtual_gpu.start()``
-can come first.
+With OV_MOE_VIRTUAL_GPU=1 (true, yes, on) in the environment, importing this package starts the virtual GPU; it must
+then be imported before openvino. Importing the package alone does not import openvino:
+``ov_moe.virtual_gpu.start()`` can come first.
 """
 
 from __future__ import annotations

@@ -45,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pipelines", action="store_true", help="fail where a test of tests/pipelines would skip")
     parser.addoption("--pipeline-rounds", type=int, default=1, help="rounds of pipelines that test_ends makes at least")
     parser.addoption("--pipeline-device", default="GPU", help="device of test_ends")
+    parser.addoption("--load", action="store_true", help="1,000 requests in each of four streams, not 25")
+
+
+@pytest.fixture
+def load(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--load"))
 
 
 @pytest.fixture

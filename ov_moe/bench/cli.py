@@ -23,6 +23,7 @@ from ov_moe.bench.table import CPU_NOTE, make_table
 from ov_moe.commands.figures import figure_format
 from ov_moe.commands.guard import one_sentence
 from ov_moe.commands.output_files import check_writable
+from ov_moe.commands.stop import STOPS, IncompleteError, Stop
 from ov_moe.devices.timing import select_device
 from ov_moe.errors import InvalidInputError
 
@@ -67,7 +68,7 @@ def bench(
     """Time the kernels on an OpenCL device, schedules side by side; each row is checked against the oracle first."""
     console = Console()
     console = console if console.is_terminal else Console(width=_WIDTH, soft_wrap=True)
-    with one_sentence("Interrupted: the files hold what was measured until then."):
+    with one_sentence():
         if names:
             _list(console)
             return
@@ -115,12 +116,15 @@ def _run(
         console.print(CPU_NOTE)
     rows: list[Row] = []
 
-    def on_rows(new: list[Row]) -> None:
-        rows.extend(new)
+    def write() -> None:
         if json:
             records.write_json(json, head, rows)
         if csv:
             records.write_csv(csv, head, rows)
+
+    def on_rows(new: list[Row]) -> None:
+        rows.extend(new)
+        write()
         line = new[0]
         good = [f"{row.schedule} {'FAILED' if row.ratio is None else format(row.ratio, '.2f')}" for row in new]
         console.print(
@@ -128,12 +132,28 @@ def _run(
             highlight=False,
         )
 
-    run_plan(plan, device, limits, flush, on_rows)
+    stop = None
+    try:
+        run_plan(plan, device, limits, flush, on_rows)
+    except STOPS as error:
+        if not rows:
+            raise
+        stop = Stop.by(error)
+    planned = len(plan.shapes) * len(plan.precisions) * len(plan.distributions) * len(plan.tokens) * len(plan.stages)
+    share = f"{len(rows)} of {planned * len(plan.schedules)} rows"
+    if stop is None:
+        head["complete"] = True
+        write()
     key = lambda row: (row.shape, row.precision, row.stage)  # noqa: E731
     for _, part in itertools.groupby(sorted(rows, key=key), key):
         console.print(make_table(list(part), device.is_gpu))
-    if plot:
-        write_plot(plot, rows, f"{device.name}, driver {head['device']['driver']}")
+    early = "" if stop is None else f", incomplete: {share}"
+    if stop is not None:
+        console.print(f"INCOMPLETE, {share}: {stop.reason}", highlight=False)
+    if plot and (stop is None or any(row.ok and row.ratio is not None for row in rows)):
+        write_plot(plot, rows, f"{device.name}, driver {head['device']['driver']}{early}")
+    if stop is not None:
+        raise IncompleteError(stop, share)
     return rows
 
 

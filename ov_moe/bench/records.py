@@ -92,9 +92,13 @@ class Row:
 
 
 def header(device: Mapping[str, Any], limits: Limits | None, flush_bytes: int) -> dict[str, Any]:
-    """What a record says once: schema, date (UTC), device and driver, versions, measured limits."""
+    """What a record says once: schema, date (UTC), device and driver, versions, measured limits.
+
+    ``complete`` becomes true when all rows are there.
+    """
     return {
         "schema": SCHEMA,
+        "complete": False,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "device": dict(device),
         "ov_moe": ov_moe.__version__,
@@ -120,6 +124,7 @@ def write_csv(path: Path, head: Mapping[str, Any], rows: Sequence[Row]) -> None:
         "commit": head["commit"],
         "date": head["date"],
         "schema": head["schema"],
+        "complete": head["complete"],
     }
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [field.name for field in fields(Row)] + list(shared))

@@ -125,7 +125,7 @@ def use() -> None:
     """
     if mapped_libraries(VIRTUAL_GPU):
         raise DeviceError(
-            "Intel's OpenCL CPU runtime is the virtual GPU in this process: unset OV_MOE_VIRTUAL_GPU to see it as a CPU."
+            "Intel's OpenCL CPU runtime is the virtual GPU in this process: unset OV_MOE_VIRTUAL_GPU to see a CPU."
         )
     preload()
     libraries = find()

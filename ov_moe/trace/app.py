@@ -14,6 +14,7 @@ from ov_moe.commands.figures import figure_format
 from ov_moe.commands.guard import one_sentence
 from ov_moe.commands.model_files import find_model
 from ov_moe.commands.output_files import check_writable, write_together
+from ov_moe.commands.stop import IncompleteError
 from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.config import KernelConfig
@@ -90,7 +91,7 @@ def record_command(
         from ov_moe.trace.record import record  # imports openvino, which the virtual GPU must precede
 
         progress = Console(stderr=True, highlight=False)
-        recording = record(
+        recording, stop = record(
             path,
             place.device,
             prompts,
@@ -102,9 +103,13 @@ def record_command(
             layer=layer,
         )
         contents = recording.contents(output)
-        contents |= _show(recording, tile, groups, layer, empty, heat_map, timeline)
-        write_together(contents)
+        try:
+            contents |= _show(recording, tile, groups, layer, empty, heat_map, timeline)
+        finally:  # whoever read it may have left
+            write_together(contents)
         typer.echo(f"Written: {', '.join(map(str, contents))}")
+        if stop is not None:
+            raise IncompleteError(stop, f"{len(recording.prefills)} of {len(prompts)} prompts")
         if all(one.text is None for one in prompts):
             typer.echo("The prompts were random tokens, which are routed less evenly than text: record texts as well.")
 

@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 
 import ov_moe
+from ov_moe.commands.stop import STOPS, Stop
 from ov_moe.compiler import compile_model
 from ov_moe.config import Config
 from ov_moe.devices.target import parse_target
@@ -36,8 +37,8 @@ def record(
     seed: int = 0,
     progress: Progress = lambda _: None,
     layer: int | None = None,
-) -> Recording:
-    """Trace a model over a prompt set.
+) -> tuple[Recording, Stop | None]:
+    """Trace a model over a prompt set; returns the recording, and why it holds the first prompts alone where it does.
 
     Args:
         path: The IR's .xml, rewritten or not.
@@ -51,7 +52,7 @@ def record(
         layer: One that the model must have.
 
     Raises:
-        InvalidInputError: The model holds no MoE block or not that layer, or a prompt cannot be served.
+        InvalidInputError: The model holds no MoE block or not that layer, or the first prompt cannot be served.
     """
     core = ov.Core()
     target = parse_target(core, device)
@@ -68,31 +69,39 @@ def record(
     compiled = compile_model(core, taps.model, device, properties, fetch=config.fetch, groups=config.groups)
     vocabulary = int(compiled.output("logits").get_partial_shape()[2].get_max_length())
     session = TracedSession(compiled)
-    prefills, tokens = list[Counts](), list[int]()
-    decode = np.zeros((len(taps.layers), taps.experts), np.int64)
-    for number, prompt in enumerate(prompts, start=1):
-        progress(f"{number} of {len(prompts)}: {prompt.label()}")
-        ids: Ids
-        if prompt.text is not None and tokenize is not None:
-            ids = tokenize(prompt.text)
-        else:
-            ids = random_ids(prompt.tokens or 1, 1, vocabulary, seed)
-        session.reset()
-        for step in range(new_tokens + 1):
-            logits = session.step(ids)
-            counts = session.counts(len(taps.layers), taps.experts)
-            if step:
-                decode += counts
+    none = np.zeros((len(taps.layers), taps.experts), np.int64)
+    # Of each prompt: the counts of its prefill, its tokens, and the counts of all further tokens.
+    done = list[tuple[Counts, int, Counts]]()
+    stop = None
+    try:
+        for number, prompt in enumerate(prompts, start=1):
+            progress(f"{number} of {len(prompts)}: {prompt.label()}")
+            ids: Ids
+            if prompt.text is not None and tokenize is not None:
+                ids = tokenize(prompt.text)
             else:
-                prefills.append(counts)
-                tokens.append(ids.size)
-            ids = logits[:, -1:, :].argmax(axis=-1)
+                ids = random_ids(prompt.tokens or 1, 1, vocabulary, seed)
+            size = ids.size
+            session.reset()
+            steps = list[Counts]()
+            for _ in range(new_tokens + 1):
+                logits = session.step(ids)
+                steps.append(session.counts(len(taps.layers), taps.experts))
+                ids = logits[:, -1:, :].argmax(axis=-1)
+            done.append((steps[0], size, sum(steps[1:], none)))
+    except STOPS as error:
+        if not done:
+            raise
+        stop = Stop.by(error)
+    prefills, tokens, decode = zip(*done, strict=True)
     facts = {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "model": path.parent.name,
         "device": target.full_name,
         "ov_moe": ov_moe.__version__,
         "openvino": ov.get_version(),
-        "prompts": [prompt.label() for prompt in prompts],
+        "prompts": [prompt.label() for prompt in prompts[: len(done)]],
+        "complete": stop is None,
+        "stopped": None if stop is None else stop.reason,
     }
-    return Recording(taps.layers, tuple(prefills), decode, tuple(tokens), facts)
+    return Recording(taps.layers, prefills, sum(decode, none), tokens, facts), stop

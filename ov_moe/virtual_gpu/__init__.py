@@ -1,10 +1,11 @@
 """A virtual Intel GPU: the released OpenVINO GPU plugin, run on Intel's OpenCL runtime for CPUs.
 
-It shows what the plugin does (results, program builds, launches, memory, waits), never how fast a GPU would be.
-Its name in OpenVINO is GPU, or GPU.0; a real GPU stays visible behind it. Processes that this one starts see nothing
-of it. Environment, read when it starts: OV_MOE_VGPU_CACHE names the folder of built programs (empty: none), OV_MOE_VGPU_FAST_BUILD=0 builds the
-plugin's own kernels with optimisation too, OV_MOE_VGPU_HOLD_SECONDS delays the fully connected kernels that the plugin
-builds in the background (int4 models with 8 experts fail in the plugin when they are ready).
+It shows what the plugin does (results, program builds, launches, memory, waits), never how fast a GPU would be. Its name
+in OpenVINO is GPU, or GPU.0; GPUs of the machine come after it. Processes that this one starts see nothing of it.
+Environment, read when it starts: OV_MOE_VGPU_CACHE names the folder of built programs (empty: none),
+OV_MOE_VGPU_FAST_BUILD=0 builds the plugin's own kernels with optimisation too, OV_MOE_VGPU_HOLD_SECONDS delays the fully
+connected kernels that the plugin builds in the background (int4 models with 8 experts fail in the plugin when they are
+ready).
 """
 
 from __future__ import annotations
@@ -74,16 +75,13 @@ def _start() -> None:
     virtual = gpus.pop(layer.ov_moe_vgpu_platform(), [])
     if not layer.ov_moe_vgpu_layers() or not any(name.startswith(_NAME) for name in virtual):
         raise DeviceError(
-            f"The OpenCL loader {runtime.loader} took no virtual GPU in: it is in use already, or too old. Call start() "
-            "before anything else of this process uses OpenCL."
+            f"The OpenCL loader {runtime.loader} took no virtual GPU in: it is in use already, or too old. Call "
+            "start() before anything else of this process uses OpenCL."
         )
     real = [name for names in gpus.values() for name in names]
     if real:
-        _LOG.warning(
-            "The virtual GPU is GPU, or GPU.0, in this process; %s, where OpenVINO serves it, comes after it, as GPU.1 and "
-            "so on.",
-            " and ".join(real),
-        )
+        what = "GPUs of the machine come after it where OpenVINO serves them"
+        _LOG.warning("The virtual GPU is GPU, or GPU.0, in this process; %s: %s.", what, ", ".join(real))
     _state["layer"] = layer
 
 

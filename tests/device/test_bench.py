@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +64,36 @@ def test_every_schedule_passes_the_check_and_is_compared(tmp_path: Path) -> None
     assert found["pool-ticket"]["rows"] == 80
     assert found["grid"]["groups"] > found["grid-largest"]["groups"] - 1 >= found["loop"]["live"] - 1
     assert len(table.read_text().splitlines()) == 1 + len(SCHEDULES)
+    assert json.loads(file.read_text())["complete"] is True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_keeps_what_it_has_measured(number: signal.Signals, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file, table, picture = tmp_path / "a.json", tmp_path / "a.csv", tmp_path / "a.svg"
+    words = ["--shape", "64/32/8/2", "--tokens", ",".join(map(str, range(1, 200))), "--distribution", "hot"]
+    words += ["--flush-mib", "1", "--schedule", "grid,pool-ticket", "--device", "cpu"]
+    words += ["--json", str(file), "--csv", str(table), "--plot", str(picture)]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "ov_moe.bench", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as command:
+        assert command.stdout is not None
+        while "T=2: " not in (line := command.stdout.readline()):
+            assert line, "it ended before"
+        assert json.loads(file.read_text())["complete"] is False
+        command.send_signal(number)
+        output, errors = command.communicate(timeout=120)
+    assert command.returncode == 128 + number, errors
+    kept = json.loads(file.read_text())
+    count = len(kept["rows"])
+    assert 4 <= count < 398
+    assert kept["complete"] is False
+    assert errors == f"ov-moe: Interrupted. Shown and written is what was complete: {count} of 398 rows.\n"
+    assert f"INCOMPLETE, {count} of 398 rows: Interrupted." in output
+    assert "u4 g32 asym  layer" in output  # the table
+    assert {row["complete"] for row in csv.DictReader(table.read_text().splitlines())} == {"False"}
+    assert "<svg" in picture.read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "a.csv", "a.svg"}
 
 
 def test_each_stage_alone(tmp_path: Path) -> None:

@@ -185,9 +185,13 @@ static int text(const char *text, size_t size, void *value, size_t *size_ret) {
     return answer(text, strlen(text) + 1, size, value, size_ret);
 }
 int clGetPlatformInfo(struct object *which, uint32_t name, size_t size, void *value, size_t *size_ret) {
-    return name == 0x920 ? text("TEST", size, value, size_ret) : name == 0x901 ? text("OpenCL 3.0 ", size, value, size_ret)
-        : name == 0x904 ? text("cl_khr_icd", size, value, size_ret) : name <= 0x903 ? text("Other", size, value, size_ret)
-        : -30;
+    switch (name) {
+    case 0x901: return text("OpenCL 3.0 ", size, value, size_ret);
+    case 0x902: case 0x903: return text("Other", size, value, size_ret);
+    case 0x904: return text("cl_khr_icd", size, value, size_ret);
+    case 0x920: return text("TEST", size, value, size_ret);
+    default: return -30;
+    }
 }
 static int devices(struct object *which, uint64_t type, uint32_t count, struct object **found, uint32_t *number) {
     if (number) *number = type & 4 ? 1 : 0;
@@ -225,8 +229,8 @@ void *clGetExtensionFunctionAddress(const char *name) {
 def test_a_gpu_of_the_machine_stays_visible_behind_it(tmp_path: Path, programs: Path) -> None:
     library = tmp_path / "libother.so"
     (tmp_path / "other.c").write_text(OTHER_DRIVER, encoding="utf-8")
-    command = [*build.compiler(), "-shared", "-fPIC", "-w", "-Wl,-Bsymbolic", str(tmp_path / "other.c"), "-o", str(library)]
-    subprocess.run(command, check=True)
+    flags = ("-shared", "-fPIC", "-w", "-Wl,-Bsymbolic")
+    subprocess.run([*build.compiler(), *flags, str(tmp_path / "other.c"), "-o", str(library)], check=True)
     folder = tmp_path / "vendors"
     folder.mkdir()
     (folder / "other.icd").write_text(f"{library}\n", encoding="utf-8")
@@ -240,8 +244,8 @@ def test_a_gpu_of_the_machine_stays_visible_behind_it(tmp_path: Path, programs: 
         assert "virtual GPU" in found["name"]
         assert found["difference"] < 1e-5
         assert done.stderr == (
-            "The virtual GPU is GPU, or GPU.0, in this process; A real GPU, where OpenVINO serves it, comes after it, as "
-            "GPU.1 and so on.\n"
+            "The virtual GPU is GPU, or GPU.0, in this process; GPUs of the machine come after it where OpenVINO serves "
+            "them: A real GPU.\n"
         )
         assert found["variables"] == str(place)
 
@@ -261,7 +265,8 @@ print(json.dumps({
 
 def test_the_runtime_for_cpus_is_shown_as_such_or_not_at_all(programs: Path) -> None:
     use = "from ov_moe.devices import intel_cpu_runtime\nintel_cpu_runtime.use()\n"
-    show = "import json, pyopencl as cl\nprint(json.dumps([d.name for p in cl.get_platforms() for d in p.get_devices()]))"
+    show = "import json, pyopencl as cl\n"
+    show += "print(json.dumps([device.name for platform in cl.get_platforms() for device in platform.get_devices()]))"
     done = run(use + show, programs)
     assert done.returncode == 0, done.stderr
     assert "virtual" not in done.stdout

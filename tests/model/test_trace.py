@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,13 +66,42 @@ def test_a_trace_is_what_the_unfused_router_chose(
 ) -> None:
     monkeypatch.setenv("OV_MOE_EVALUATE", "numpy")
     prompts = [Prompt(tokens=length) for length in LENGTHS]
-    found = record(PATH, device, prompts, CONFIG, EXACT, new_tokens=2, seed=5)
+    found, stop = record(PATH, device, prompts, CONFIG, EXACT, new_tokens=2, seed=5)
+    assert stop is None
     assert found.tokens == LENGTHS
     for prefill, counts in zip(found.prefills, expected, strict=True):
         np.testing.assert_array_equal(prefill, counts)
     assert found.decode.sum(axis=1).tolist() == [8 * 2 * len(LENGTHS)] * 2
     assert [(layer.top_k, layer.hidden, layer.intermediate) for layer in found.layers] == [(8, 128, 64)] * 2
     assert all(f"layers.{index}." in layer.name for index, layer in enumerate(found.layers))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_prompts_that_were_complete_are_written(number: signal.Signals, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    words = ["trace", "record", str(MODEL), "-d", "CPU", "--prompt-tokens", ",".join(["7"] * 500), "--new-tokens", "3"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ov_moe.cli", *words, "-o", str(path)],
+        env={**os.environ, "OV_MOE_EVALUATE": "numpy"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stderr is not None
+        while not (line := command.stderr.readline()).startswith("3 of 500: "):
+            assert line, "it ended before"
+        command.send_signal(number)
+        _, errors = command.communicate(timeout=120)
+    assert command.returncode == 128 + number, errors
+    found = load(path)
+    count = len(found.prefills)
+    assert 2 <= count < 500
+    assert errors.splitlines()[-1] == (
+        f"ov-moe: Interrupted. Shown and written is what was complete: {count} of 500 prompts."
+    )
+    assert (found.facts["complete"], found.facts["stopped"]) == (False, "Interrupted.")
+    assert (len(found.tokens), len(found.facts["prompts"])) == (count, count)
+    assert found.decode.sum(axis=1).tolist() == [8 * 3 * count] * 2
 
 
 def test_padding_counts_for_no_expert() -> None:

@@ -80,7 +80,10 @@ def test_every_variable_overrides_its_option() -> None:
 
 @pytest.mark.parametrize(
     ("value", "on"),
-    [(word, False) for word in ("", "0", "false", "OFF", "No")] + [(word, True) for word in ("1", "True", "on", "YES ")],
+    [
+        *((word, False) for word in ("", "0", "false", "OFF", "No")),
+        *((word, True) for word in ("1", "True", "on", "YES ")),
+    ],
 )
 def test_the_virtual_gpu_is_on_for_what_the_import_takes_as_on(value: str, on: bool) -> None:
     assert Config.from_environment({"OV_MOE_VIRTUAL_GPU": value}).virtual_gpu == on
