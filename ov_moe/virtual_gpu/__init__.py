@@ -1,11 +1,11 @@
 """A virtual Intel GPU: the released OpenVINO GPU plugin, run on Intel's OpenCL runtime for CPUs.
 
-It shows what the plugin does (results, program builds, launches, memory, waits), never how fast a GPU would be. Its name
-in OpenVINO is GPU, or GPU.0; GPUs of the machine come after it. Processes that this one starts see nothing of it.
+It shows what the plugin does (results, program builds, launches, memory, waits), never how fast a GPU would be.
+OpenVINO calls it GPU, or GPU.0; GPUs of the machine come after it. Processes that this one starts see nothing of it.
 Environment, read when it starts: OV_MOE_VGPU_CACHE names the folder of built programs (empty: none),
-OV_MOE_VGPU_FAST_BUILD=0 builds the plugin's own kernels with optimisation too, OV_MOE_VGPU_HOLD_SECONDS delays the fully
-connected kernels that the plugin builds in the background (int4 models with 8 experts fail in the plugin when they are
-ready).
+OV_MOE_VGPU_FAST_BUILD=0 builds the plugin's own kernels with optimisation too, OV_MOE_VGPU_HOLD_SECONDS delays the
+fully connected kernels that the plugin builds in the background (int4 models with 8 experts fail in the plugin when
+they are ready).
 """
 
 from __future__ import annotations

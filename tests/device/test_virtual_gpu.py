@@ -244,8 +244,8 @@ def test_a_gpu_of_the_machine_stays_visible_behind_it(tmp_path: Path, programs: 
         assert "virtual GPU" in found["name"]
         assert found["difference"] < 1e-5
         assert done.stderr == (
-            "The virtual GPU is GPU, or GPU.0, in this process; GPUs of the machine come after it where OpenVINO serves "
-            "them: A real GPU.\n"
+            "The virtual GPU is GPU, or GPU.0, in this process; GPUs of the machine come after it where OpenVINO "
+            "serves them: A real GPU.\n"
         )
         assert found["variables"] == str(place)
 

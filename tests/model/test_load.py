@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-import pytest
 from blocks_on_plugin import F32, SMALL
 from graphs import moe_block_model
 
@@ -97,8 +96,8 @@ def test_four_streams(load: bool, rng: np.random.Generator) -> None:
     if len(sizes) > 2:
         (before, held), *_, (after, held_after) = sizes[1:]
         print(
-            f"{STREAMS} streams x {requests} requests of {LENGTHS[0]} to {LENGTHS[1]} tokens, 0 with other bits; resident "
-            f"MiB at every {SETTLED}: {' '.join(f'{size / 2**20:.1f}' for size, _ in sizes)}; on the device "
+            f"{STREAMS} streams x {requests} requests of {LENGTHS[0]} to {LENGTHS[1]} tokens, 0 with other bits; "
+            f"resident MiB at every {SETTLED}: {' '.join(f'{size / 2**20:.1f}' for size, _ in sizes)}; on the device "
             f"{held_after / 2**20:.2f}"
         )
         assert after - before <= GROWTH * before
