@@ -133,4 +133,4 @@ def test_four_streams(load: bool, rng: np.random.Generator) -> None:
             f"{held_after / 2**20:.2f}"
         )
         assert after - before <= GROWTH * before
-        assert held_after == held
+        assert held_after - held <= GROWTH * held  # buffers as long as the longest request until then
