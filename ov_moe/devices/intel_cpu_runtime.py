@@ -5,10 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.metadata
-import os
 import platform
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
