@@ -1,8 +1,9 @@
 # make demo        set everything up, then run the demonstration
 # make test        set everything up, then lint and run all tests
 # make check       the lint part alone
-# make fuzz-ir     run 2,000 broken and hostile IRs, from a new seed each time (CASES=..., SEED=...)
 # make pipelines   add PyTorch, optimum-intel and openvino-genai, whose tests "make test" skips without them
+# make fuzz        10,000 random cases of the kernels against the float64 oracle (CASES=..., SEED=...)
+# make fuzz-ir     2,000 broken and hostile IRs (CASES=..., SEED=...)
 # make kills       kill every command that writes at 50 moments, and look at what is left (about 10 minutes)
 # make load        1,000 requests in each of four streams against single runs, and memory over them
 # make wheel       build dist/*.whl
@@ -16,9 +17,9 @@ VENV ?= .venv
 JOBS ?= 2
 # For pytest, as in: make test TESTFLAGS="-k plan"
 TESTFLAGS ?=
-# Of make fuzz-ir
-CASES ?= 2000
-SEED ?= $(shell date +%s)
+# For make fuzz and fuzz-ir, as in: make fuzz CASES=1000 SEED=7
+CASES ?=
+SEED ?=
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -26,7 +27,7 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13)
 OPENVINO := from importlib.metadata import version; print(version("openvino"))
 HAS_COMPILER := from ov_moe.virtual_gpu.build import compiler; compiler()
 
-.PHONY: demo test check fuzz-ir kills load pipelines wheel clean
+.PHONY: demo test check fuzz fuzz-ir kills load pipelines wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -46,13 +47,16 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 fuzz-ir: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -s --timeout 0 tests/model/test_hostile.py --hostile-cases $(CASES) --hostile-seed $(SEED)
+	$(BIN)/python -m pytest -s --timeout 0 tests/model/test_hostile.py --hostile-cases $(or $(CASES),2000) --hostile-seed $(or $(SEED),$(shell date +%s))
 
 kills: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/null/test_killed_at_every_step.py tests/model/test_killed.py --kills 50
 
 load: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -s tests/model/test_load.py --load
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -s $(TESTFLAGS) tests/device/test_fuzz.py --fuzz-cases $(or $(CASES),10000) $(SEED:%=--fuzz-seed %)
 
 pipelines: $(VENV)/.installed-pipelines
 

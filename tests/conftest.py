@@ -42,6 +42,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--hostile-cases", type=int, default=200, help="broken IRs that test_hostile.py draws")
     parser.addoption("--hostile-seed", type=int, default=0, help="what they are drawn from")
     parser.addoption("--kills", type=int, default=3, help="how often test_killed.py kills each command")
+    parser.addoption("--fuzz-cases", type=int, default=300, help="random kernel cases of tests/device/test_fuzz.py")
+    parser.addoption("--fuzz-seed", type=int, help="their seed, as a failure prints it; a fresh one unless given")
     parser.addoption("--pipelines", action="store_true", help="fail where a test of tests/pipelines would skip")
     parser.addoption("--pipeline-rounds", type=int, default=1, help="rounds of pipelines that test_ends makes at least")
     parser.addoption("--pipeline-device", default="GPU", help="device of test_ends")

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import bounds
 import numpy as np
-from blocks import Block, Projection, Results, poison, same_bits
+from blocks import POISON_INT, Block, Projection, Results, poison, same_bits
+
+from ov_moe.kernels.plan import PlanLayout
 
 
 def rounded(block: Block) -> Block:
@@ -24,6 +26,18 @@ def check_results(block: Block, results: Results) -> None:
     for array, used in ((results.h, plan.live_rows), (results.d, plan.live_rows), (results.y, plan.tokens)):
         assert same_bits(array[used:], np.full_like(array[used:], poison(array.dtype)))
     bounds.error(block, results.y).check()
+
+
+def assert_same_plan(found: np.ndarray, expected: np.ndarray, layout: PlanLayout) -> None:
+    """All that Route writes, piece by piece; what it leaves alone is still poison."""
+    want, got = layout.view(expected), layout.view(found)
+    assert (got.tokens, got.live_rows, got.tiles) == (want.tokens, want.live_rows, want.tiles)
+    for name in ("row_offset", "tile_offset", "pair_of_row", "row_of_pair"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(want, name), name)
+    assert found[16] == found[32] == 0
+    behind_rows = found[layout.pair_of_row + want.live_rows : layout.row_of_pair]
+    behind_pairs = found[layout.row_of_pair + want.tokens * layout.top_k :]
+    assert (np.concatenate([behind_rows, behind_pairs]) == POISON_INT).all()
 
 
 def assert_same(found: Results, expected: Results) -> None:
