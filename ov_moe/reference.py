@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from ov_moe.arguments import check_word
 from ov_moe.errors import InvalidInputError
 from ov_moe.formats import e8m0, unpack_nibbles
 from ov_moe.kernels.plan import (
@@ -21,7 +23,7 @@ from ov_moe.kernels.plan import (
     TOKENS,
     PlanLayout,
 )
-from ov_moe.spec import Activation, GateUpLayout, ProjectionSpec
+from ov_moe.spec import Activation, ActivationKind, GateUpLayout, Precision, ProjectionSpec
 
 Array = npt.NDArray[np.float64]
 
@@ -71,10 +73,21 @@ def dequantize(
         scale: E * N * groups scales in any shape, for f4e2m1 the bytes of f8e8m0 as u8; None for f16 and f32
             weights.
         zero_point: As many zero points, 4-bit ones packed like the weights, or None.
+
+    Raises:
+        InvalidInputError: The precision is none that is known, or does not go with the scales and zero points.
     """
-    if spec.group_size == 0:
+    check_word("precision of weights", spec.precision, get_args(Precision))
+    real = spec.precision in ("f16", "f32")
+    if real != (spec.group_size == 0) or real != (scale is None) or (zero_point is not None and scale is None):
+        raise InvalidInputError(
+            f"{spec.precision} weights in groups of {spec.group_size} with {'no' if scale is None else 'a'} scale and "
+            f"{'no' if zero_point is None else 'a'} zero point: integers have groups and scales, f16 and f32 neither."
+        )
+    if spec.precision == "f4e2m1" and zero_point is not None:
+        raise InvalidInputError("f4e2m1 weights have a sign of their own and no zero point.")
+    if scale is None:
         return values.reshape(-1, spec.n, spec.k).astype(np.float64)
-    assert scale is not None
     four_bit, signed = spec.precision in ("u4", "i4"), spec.precision in ("i4", "i8")
 
     def numbers(stored: npt.NDArray[np.generic], count: int) -> Array:
@@ -93,16 +106,23 @@ def dequantize(
 
 
 def split_gate_up(fused: Array, layout: GateUpLayout) -> tuple[Array, Array]:
-    """(gate, up), [E, I, ...] each, from both in one [E, 2I, ...]: weights or, without the last axis, biases."""
+    """(gate, up), [E, I, ...] each, from both in one [E, 2I, ...]: weights or, without the last axis, biases.
+
+    Raises InvalidInputError where the layout does not hold both.
+    """
+    check_word("layout of gate and up in one", layout, ("interleaved", "halves"))
     if layout == "interleaved":
         return fused[:, 0::2], fused[:, 1::2]
-    assert layout == "halves"
     half = fused.shape[1] // 2
     return fused[:, :half], fused[:, half:]
 
 
 def activate(activation: Activation, gate: Array, up: Array) -> Array:
-    """act(gate) * (up + offset), elementwise; where there is a limit both are clamped first, gate from above only."""
+    """act(gate) * (up + offset), elementwise; where there is a limit both are clamped first, gate from above only.
+
+    Raises InvalidInputError for a kind of activation that is none of ov_moe.spec.ActivationKind.
+    """
+    check_word("activation", activation.kind, get_args(ActivationKind))
     if activation.limit is not None:
         gate, up = np.minimum(gate, activation.limit), np.clip(up, -activation.limit, activation.limit)
     up = up + activation.up_offset
@@ -114,6 +134,7 @@ def activate(activation: Activation, gate: Array, up: Array) -> Array:
     if activation.kind == "geglu_erf":
         erf: Array = _erf(gate / math.sqrt(2))
         return 0.5 * gate * (1.0 + erf) * up
+    assert activation.kind == "reglu"
     return np.maximum(gate, 0.0) * up
 
 
@@ -153,7 +174,7 @@ def moe(
         y [T, H].
 
     Raises:
-        InvalidInputError: An id is neither -1 nor the index of an expert.
+        InvalidInputError: An id is neither -1 nor the index of an expert, or the activation is not known.
     """
     check_ids(ids, gate.shape[0])
     y = np.zeros(x.shape, np.float64)

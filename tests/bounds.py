@@ -18,6 +18,7 @@ import numpy as np
 from blocks import Block
 
 from ov_moe import reference
+from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.exponents import F16_MAX
 from ov_moe.spec import Activation
 
@@ -143,7 +144,9 @@ def _evaluated(activation: Activation, g: np.ndarray, g_bound: np.ndarray) -> np
         return 0.5 * (0.448 * 8 + 5 * 2 + 2 + 4) * U * size + TINY
     if activation.kind == "geglu_erf":
         return 0.5 * (0.484 * 2 + 16 * 2 + 2 + 4) * U * size + TINY
-    return np.zeros_like(g)
+    if activation.kind == "reglu":
+        return np.zeros_like(g)
+    raise InvalidInputError(f"activation {activation.kind!r} has no bound written down for it.")
 
 
 def _product(a: np.ndarray, w: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, ...]:

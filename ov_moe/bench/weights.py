@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe import reference
+from ov_moe.arguments import check_word
 from ov_moe.devices.opencl import Tensor
 from ov_moe.kernels.attributes import FOUR_BIT
 from ov_moe.kernels.block import BlockSpec
@@ -126,6 +127,7 @@ def _bytes(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.u
 
 def _floats(rng: np.random.Generator, shape: tuple[int, ...], spec: ProjectionSpec) -> Tensor:
     """Random sign and mantissa, one exponent: magnitudes in [1, 2) * 2^e, of mean square 7/3 * 4^e."""
+    check_word("precision of weights without scales", spec.precision, ("f16", "f32"))
     exponent = int(np.rint(np.log2(np.sqrt(3 / (7 * spec.k)))))
     count = int(np.prod(shape))
     if spec.precision == "f16":

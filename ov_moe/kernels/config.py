@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import get_args
 
+from ov_moe.arguments import check_word
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.stages import Stage
 from ov_moe.spec import Fetch, MicroKernel, Schedule
@@ -74,6 +75,8 @@ class KernelConfig:
     emulation: bool = False
 
     def __post_init__(self) -> None:
+        check_word("schedule", self.schedule, get_args(Schedule))
+        check_word("fetch", self.fetch, get_args(Fetch))
         if self.groups < 1:
             raise InvalidInputError(f"A pool of {self.groups} work-groups cannot run: ask for at least 1.")
         if self.route_size < 32 or self.route_size % 32:

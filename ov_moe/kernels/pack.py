@@ -6,13 +6,15 @@ four words. Packed, the copies of neighbouring columns are neighbours, and a lan
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from ov_moe.arguments import check_word
 from ov_moe.errors import InvalidInputError
 from ov_moe.formats import e8m0, unpack_nibbles
+from ov_moe.kernels.attributes import FOUR_BIT
 from ov_moe.kernels.exponents import F16_MAX
 from ov_moe.spec import GateUpLayout, Precision, ProjectionSpec
 
@@ -28,8 +30,9 @@ E2M1_FACTOR = 2.0**14  # see cl/mma_weights.cl
 def pack_weights(stored: Bytes, precision: Precision) -> Bytes:
     """4-bit weights [E, N, K / 2] as stored, low nibble first, to the same number of bytes [E, K / 32, N, 16].
 
-    ``i4`` becomes offset binary, q + 8. K is a multiple of 32.
+    ``i4`` becomes offset binary, q + 8. K is a multiple of 32. Raises InvalidInputError for weights of other sizes.
     """
+    check_word("precision of packed weights", precision, FOUR_BIT)
     experts, n, size = stored.shape
     flat = (stored ^ np.uint8(0x88) if precision == "i4" else stored).reshape(experts, n, size // 16, 16)
     nibbles = np.stack([flat & 15, flat >> 4], -1).reshape(experts, n, size // 16, 32)
@@ -39,7 +42,8 @@ def pack_weights(stored: Bytes, precision: Precision) -> Bytes:
 
 
 def unpack_weights(packed: Bytes, precision: Precision) -> Bytes:
-    """The inverse of ``pack_weights``: [E, N, K / 2]."""
+    """The inverse of ``pack_weights``: [E, N, K / 2]; refuses what that does."""
+    check_word("precision of packed weights", precision, FOUR_BIT)
     experts, units, n, _ = packed.shape
     flat = packed.transpose(0, 2, 1, 3)
     nibbles = np.stack([flat & 15, flat >> 4], -1).reshape(experts, n, units, 32)[..., _PLACE]
@@ -68,8 +72,10 @@ def pack_projection(
         in f16 in the high half.
 
     Raises:
-        InvalidInputError: A scale is beyond f16.
+        InvalidInputError: A scale is beyond f16, the weights are not of 4 bits, or the layout is not known.
     """
+    check_word("layout", layout, get_args(GateUpLayout))
+    check_word("precision of packed weights", spec.precision, FOUR_BIT)
     offset = 8 if spec.precision == "i4" else 0  # offset binary
     real = e8m0(scale.view(np.uint8)) * E2M1_FACTOR if spec.precision == "f4e2m1" else scale
     if np.any(np.abs(real) > F16_MAX):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import bounds
 import numpy as np
 import pytest
 from blocks import pack, random_projection
@@ -12,10 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ov_moe import reference
+from ov_moe.bench.weights import random_stored
 from ov_moe.errors import InvalidInputError
 from ov_moe.formats import unpack_nibbles
+from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.pack import pack_projection, pack_weights, unpack_weights
 from ov_moe.kernels.plan import PlanLayout
-from ov_moe.spec import ProjectionSpec
+from ov_moe.spec import Activation, ProjectionSpec
 
 FORMATS = [(kind, group, zero) for kind in ("u8", "i8", "u4", "i4") for group in (0, 6) for zero in (False, True)]
 
@@ -147,3 +152,74 @@ def test_ids_out_of_range_are_refused_by_place(wrong: int, experts: int) -> None
     )
     with pytest.raises(InvalidInputError):
         reference.moe(np.zeros((3, 1)), ids, np.zeros((3, 2)), *np.zeros((3, experts, 1, 1)))
+
+
+@pytest.mark.parametrize("kind", ["relu2", "swiglu ", "", None])
+def test_an_activation_that_is_not_known_is_refused(kind: Any) -> None:
+    """By the oracle and by the bounds of its tests: none of them stands for all others."""
+    one, wrong = np.ones((1, 1)), Activation(kind)
+    with pytest.raises(InvalidInputError, match=r"activation is .*, it must be 'swiglu', 'geglu_tanh', "):
+        reference.activate(wrong, one, one)
+    with pytest.raises(InvalidInputError, match="activation is"):
+        bounds.activated(wrong, (one, one, one), (one, one, one))
+    with pytest.raises(InvalidInputError, match="no bound written down"):
+        bounds._evaluated(wrong, one, one)
+    ids, weights = np.zeros((1, 1), np.int32), np.ones((1, 1, 1))
+    with pytest.raises(InvalidInputError, match="activation is"):
+        reference.moe(one, ids, one, weights, weights, weights, activation=wrong)
+
+
+@pytest.mark.parametrize("layout", ["separate", "quarters", None])
+def test_a_layout_that_does_not_hold_both_is_refused(layout: Any) -> None:
+    with pytest.raises(InvalidInputError, match="layout of gate and up in one is"):
+        reference.split_gate_up(np.ones((1, 2, 3)), layout)
+
+
+@pytest.mark.parametrize(
+    ("precision", "group", "scale", "zero", "sentence"),
+    [
+        ("u2", 4, True, False, "precision of weights is 'u2', it must be"),
+        ("bf16", 0, False, False, "precision of weights is 'bf16'"),
+        ("u8", 0, False, False, "u8 weights in groups of 0 with no scale"),
+        ("u8", 4, False, False, "u8 weights in groups of 4 with no scale"),
+        ("f16", 4, True, False, "f16 weights in groups of 4 with a scale"),
+        ("f32", 0, False, True, "f32 weights in groups of 0 with no scale and a zero point"),
+        ("f4e2m1", 4, True, True, "f4e2m1 weights have a sign of their own"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(
+    precision: Any, group: int, scale: bool, zero: bool, sentence: str
+) -> None:
+    """8 bits do not stand for every format that is not known, nor values for weights that have scales."""
+    one = np.ones(1, np.uint8)
+    spec = ProjectionSpec(precision, 1, 4, group, zero)
+    with pytest.raises(InvalidInputError, match=sentence):
+        reference.dequantize(spec, np.ones(4, np.uint8), one if scale else None, one if zero else None)
+
+
+def test_other_weights_are_not_packed_as_if_they_had_4_bits() -> None:
+    stored, scale = np.zeros((1, 2, 32), np.uint8), np.ones((1, 2, 1), np.float16)
+    for call in (
+        lambda: pack_weights(stored, "u8"),
+        lambda: unpack_weights(stored.reshape(1, 1, 4, 16), "i8"),
+        lambda: pack_projection(ProjectionSpec("u8", 2, 32, 32), stored, scale, None),
+    ):
+        with pytest.raises(InvalidInputError, match=r"precision of packed weights is '.8', it must be 'u4', 'i4' or"):
+            call()
+    wrong: Any = "quarters"
+    with pytest.raises(InvalidInputError, match="layout is 'quarters'"):
+        pack_projection(ProjectionSpec("u4", 2, 32, 32), stored[..., :16], scale, None, wrong)
+
+
+def test_a_schedule_that_is_not_known_is_no_pool() -> None:
+    """And a fetch no stride."""
+    wrong: Any = "gird"
+    with pytest.raises(InvalidInputError, match="schedule is 'gird', it must be 'grid' or 'pool'"):
+        KernelConfig(wrong, "ticket", 1)
+    with pytest.raises(InvalidInputError, match="fetch is 'gird', it must be 'ticket' or 'stride'"):
+        KernelConfig("pool", wrong, 1)
+
+
+def test_random_weights_without_scales_are_real() -> None:
+    with pytest.raises(InvalidInputError, match="precision of weights without scales is 'u8'"):
+        random_stored(np.random.default_rng(0), 1, ProjectionSpec("u8", 2, 2))
