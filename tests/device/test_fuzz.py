@@ -106,7 +106,7 @@ def test_random_blocks_match_the_oracle(kind: MicroKernel, request: pytest.Fixtu
     print(f"\n{again}", flush=True)
     cases = round(SHARES[kind] * total)
     # A set of programs takes as long to build as some hundred cases to run. Each set of values is two cases.
-    each = min(15 if total <= 1000 else 75, -(-cases // 2))
+    each = min(15 if total <= 1000 else 40, -(-cases // 2))
     device, tally, failed = default_device(), Tally(), list[Run]()
     calls: list[Program] = []
 
