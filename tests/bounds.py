@@ -69,7 +69,11 @@ def error(block: Block, y: np.ndarray) -> Error:
         np.add.at(oracle, token, weight * value)
         np.add.at(worst, token, np.abs(weight) * bound)
         np.add.at(magnitude, token, np.abs(weight) * (np.abs(value) + bound))
-        np.add.at(variance, token, weight**2 * var)
+        # An expert in several slots of a token makes the same error in each: they add up as they are.
+        once, first, slots = np.unique(token, return_index=True, return_inverse=True)
+        together = np.zeros((once.size, 1))
+        np.add.at(together, slots, weight)
+        variance[once] += together**2 * var[first]
         np.add.at(square, token, (weight * value) ** 2)
     worst = (worst + gamma(layout.top_k) * magnitude) * (1 + v) + v * np.abs(oracle) + tiny
     variance += layout.top_k * U**2 * (square + oracle**2) + (v * np.abs(oracle) + tiny) ** 2
