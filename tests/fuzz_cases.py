@@ -245,7 +245,7 @@ def programs(draw: st.DrawFn, kind: MicroKernel) -> Program:
     layout = draw(st.sampled_from(["separate", "separate", "interleaved", "halves"]))
     precision = _precisions(draw, kind, layout)
     experts = draw(st.sampled_from(EXPERTS))
-    most = WEIGHTS // experts
+    most = max(WEIGHTS // experts, 32 * 32)  # mma takes no matrix that is smaller
     groups = (0, 0, 32, 64, 96, 128) if kind == "mma" else (0, 0, 2, 6, 16, 32, 32, 48, 64, 96, 128)
     group = draw(st.sampled_from([g for g in groups if g * g <= most]))
     hidden, intermediate = _sizes(draw, kind, precision, group, most)
