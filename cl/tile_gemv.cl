@@ -106,6 +106,10 @@ inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const 
     own->high = (float16)(GEMV_FLOATS(w + i, 4), GEMV_FLOATS(w + i, 5), GEMV_FLOATS(w + i, 6), GEMV_FLOATS(w + i, 7));
 }
 
+// A scale that multiplies sums: an infinite one is no number, as it is to most products of weights by themselves; a
+// clamp would otherwise make it finite.
+inline float gemv_scale(float scale) { return fma(scale, 0.0f, scale); }
+
 // Defines NAME(own, expert, n, k, w, s, z): weights [k .. k + 32) of column n of an expert, zeros behind K. Columns
 // behind N repeat the last one: nobody stores their sums. Where 32 neighbours share a group and stand at boundaries of
 // 16 bytes they are loaded whole; else by twos.
@@ -118,7 +122,7 @@ inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const 
         if ((K) % GEMV_K == 0 && (GROUP) % GEMV_K == 0 && (OFFSET) * sizeof(W_T) % 16 == 0) {                            \
             if (k % GEMV_SLICE_K == 0 || ((GROUP) && k % ((GROUP) ? (GROUP) : 1) == 0)) {                                \
                 const ulong g = (GROUP) ? before * groups + (row * groups + k / ((GROUP) ? (GROUP) : 1)) : 0;            \
-                own->scale = CAT(scale_, SCALE)(s, g);                                                                   \
+                own->scale = gemv_scale(CAT(scale_, SCALE)(s, g));                                                       \
                 own->zero = CAT(zero_, ZERO)(z, g) + CAT(GEMV_BIAS_, FORMAT);                                            \
             }                                                                                                            \
             CAT(gemv_, FORMAT)(own, w + before * (K) / CAT(GEMV_PER_, FORMAT), row * (K) + k);                           \

@@ -50,15 +50,21 @@ def optimize(
     """
     config = Config.from_environment(balance=balance, max_tokens=max_tokens, few_tokens=few_tokens)
     blocks, report = _find(model, config)
-    Rewrite(min(config.few_tokens, config.max_tokens), config.max_tokens, config.balance).apply(blocks)
+    Rewrite(config.few_tokens, config.max_tokens, config.balance).apply(blocks)
     if blocks:
         model.validate_nodes_and_infer_types()
     return report
 
 
-def survey(model: ov.Model, balance: Balance | None = None, *, max_tokens: int | None = None) -> Report:
+def survey(
+    model: ov.Model,
+    balance: Balance | None = None,
+    *,
+    max_tokens: int | None = None,
+    few_tokens: int | None = None,
+) -> Report:
     """What ``optimize`` would report; the model stays as it is and no weights are read."""
-    return _find(model, Config.from_environment(balance=balance, max_tokens=max_tokens))[1]
+    return _find(model, Config.from_environment(balance=balance, max_tokens=max_tokens, few_tokens=few_tokens))[1]
 
 
 def _find(model: ov.Model, config: Config) -> tuple[list[MoEBlock], Report]:

@@ -1,7 +1,7 @@
 """What the kernel fuzzer draws: programs (sizes, formats, tiles), and what one program is run with (ids, values).
 
-A program takes seconds to build and milliseconds to run, so many cases share one. What is drawn keeps every value
-inside f16 where buffers are f16: overflow is another subject.
+A program takes seconds to build and milliseconds to run, so many cases share one. y stays inside f16 where buffers are
+f16; h and d do not where rows have exponents.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Program:
     layout: GateUpLayout
     activation: Activation
     biases: Any
+    exponents: bool
 
     @property
     def computes(self) -> MicroKernel:
@@ -114,6 +115,7 @@ class Program:
             layout=self.layout,
             activation=self.activation,
             biases=self.biases,
+            exponents=self.exponents,
         )
         up = None if block.up is None else _scaled(block.up, exponent)
         return replace(block, gate=_scaled(block.gate, exponent), up=up, down=_scaled(block.down, exponent))
@@ -138,6 +140,7 @@ class Run:
     wrong: int | None  # an id out of range, or None
     nan_rows: bool
     groups: int
+    beyond: bool  # h and d are beyond f16 where rows have exponents, and top-k weights bring y back
 
     def block(self, program: Program, weights: Block) -> tuple[Block, np.ndarray]:
         """The block, and the tokens [TM] whose output must be NaN: an id of theirs, or their x, is bad."""
@@ -150,14 +153,15 @@ class Run:
             ids[at, rng.integers(0, program.top_k, 2)] = self.wrong
             bad[at] = True
         x = np.full((room, program.hidden), np.nan, program.dtype)
-        x[:used] = np.ldexp(rng.standard_normal((used, program.hidden)), self.x_exponent)
+        beyond = self.beyond and program.exponents
+        x[:used] = np.ldexp(rng.standard_normal((used, program.hidden)), self.x_exponent + 9 * beyond)
         if self.nan_rows and used:
             at = rng.integers(0, used, 2)
             x[at, rng.integers(0, program.hidden, 2)] = np.nan
             bad[at] |= ((ids[at] >= 0) & (ids[at] < program.experts)).any(axis=1)
         x[(ids < 0).all(axis=1)] = np.nan
         slots = np.full(ids.shape, np.nan, program.dtype)
-        slots[:used] = SLOTS[self.slots](rng, used, program.top_k)
+        slots[:used] = np.ldexp(SLOTS[self.slots](rng, used, program.top_k), -12 * beyond)
         slots[(ids < 0) | (ids >= program.experts)] = np.nan
         return replace(weights, x=x, ids=ids, weights=slots), bad
 
@@ -249,9 +253,10 @@ def programs(draw: st.DrawFn, kind: MicroKernel) -> Program:
     groups = (0, 0, 32, 64, 96, 128) if kind == "mma" else (0, 0, 2, 6, 16, 32, 32, 48, 64, 96, 128)
     group = draw(st.sampled_from([g for g in groups if g * g <= most]))
     hidden, intermediate = _sizes(draw, kind, precision, group, most)
+    setting = _setting(draw, kind, precision)
     largest = 40 if kind == "mma" else 103  # emulated, mma takes 0.3 to 1.3 s for 60 tokens, the others 3 to 10 ms
     return Program(
-        setting=_setting(draw, kind, precision),
+        setting=setting,
         schedules=draw(st.sampled_from(SCHEDULES)),
         experts=experts,
         top_k=draw(st.sampled_from([1, 2, 3, 4] if kind == "mma" else [1, 2, 2, 3, 4, 5, 8, 10])),
@@ -267,6 +272,7 @@ def programs(draw: st.DrawFn, kind: MicroKernel) -> Program:
         layout=layout,
         activation=draw(st.sampled_from(ACTIVATIONS)),
         biases=draw(st.sampled_from([None, np.float16, np.float32])),
+        exponents=kind != "mma" and setting.tile_n >= 64 and draw(st.integers(0, 3)) > 0,
     )
 
 
@@ -330,4 +336,5 @@ def random_run(rng: np.random.Generator, program: Program) -> Run:
         wrong=one_of(*[None] * 6, program.experts, -3, 2**31 - 1, -(2**31)),
         nan_rows=one_of(*[False] * 5, True),
         groups=one_of(7, 1, 400),
+        beyond=x_exponent == 0 and weights_exponent <= 0 and one_of(True, False),
     )

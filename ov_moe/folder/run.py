@@ -77,12 +77,12 @@ def optimize_folder(
 
 def _survey(listing: Listing, config: Config, progress: Progress) -> tuple[IRReport, ...]:
     core = new_core()
-    reports = []
+    reports, tokens = [], {"max_tokens": config.max_tokens, "few_tokens": config.few_tokens}
     for path in listing.irs:
         progress(f"reading {path}", 0, 1)
         report = None
         if may_hold_blocks(layer_types(listing.root / path) or frozenset()):
-            report = survey(read(core, listing.root / path), config.balance, max_tokens=config.max_tokens)
+            report = survey(read(core, listing.root / path), config.balance, **tokens)
         rewritten = bool(report and report.rewritten)
         reports.append(IRReport(path.as_posix(), "rewritten" if rewritten else "copied", report))
     return tuple(reports)

@@ -214,6 +214,22 @@ def test_other_tiles(tiles: dict[str, int], crowd: Block) -> None:
     check(crowd, gemv("ticket", **tiles))
 
 
+def test_an_infinite_scale_is_not_clamped_away(rng: np.random.Generator) -> None:
+    options = {
+        "precision": "u4",
+        "group": 32,
+        "layout": "interleaved",
+        "activation": GPT_OSS,
+        "scale_dtype": np.float32,
+    }
+    block = random_block(rng, tokens=5, experts=3, top_k=2, hidden=64, intermediate=32, **options)
+    block.gate.arrays[1][block.ids[0, 0], 0] = np.inf
+    y = block.run(default_device(), gemv("ticket"))
+    hit = (block.ids == block.ids[0, 0]).any(axis=1)
+    assert np.isnan(y[hit]).all()
+    assert np.isfinite(y[~hit]).all()
+
+
 def test_scales_that_only_the_sums_bring_back(rng: np.random.Generator) -> None:
     """e8m0 goes up to 2^127: 2^14 times a scale, by which e2m1 stands too low in f16, would be infinite."""
     sizes = {"tokens": 5, "experts": 3, "top_k": 2, "hidden": 64, "intermediate": 32}
