@@ -103,7 +103,7 @@ class Config:
             "Results are bit-identical.",
         ),
     )
-    # Each block's loop has buffers of its own: 27 MB a block for Qwen3-30B in f16, and each chunk reads the weights of
+    # Each block's loop has buffers of its own: 28 MB a block for Qwen3-30B in f16, and each chunk reads the weights of
     # its experts once: on a GPU of 50 TFLOP/s and 456 GB/s both take about 0.7 ms a block.
     max_tokens: int = field(
         default=512,

@@ -52,7 +52,7 @@ def guarded_device(side: Side, plant: Plant | None = None) -> Any:
     from ov_moe.devices.opencl import OpenCLDevice, default_device
 
     class Guarded(OpenCLDevice):
-        def launch(self, text, entry, size, inputs, output, options=()):
+        def launch(self, text, entry, size, inputs, output, options=(), plan=None):
             if plant is not None and plant.entry == entry:
                 text = plant.apply(text)
             cl, flags = self._cl, self._cl.mem_flags
@@ -63,6 +63,9 @@ def guarded_device(side: Side, plant: Plant | None = None) -> Any:
             self._queue.finish()
             cl.enqueue_copy(self._queue, kept[-1], buffers[-1])
             output[...] = kept[-1]
+            if plan is not None:
+                cl.enqueue_copy(self._queue, kept[1], buffers[1])
+                plan[...] = kept[1].reshape(-1)[: plan.size]
 
     device = Guarded(default_device().device)
     assert device.device.host_unified_memory

@@ -25,7 +25,7 @@ from ov_moe.commands.guard import one_sentence
 from ov_moe.commands.output_files import check_writable
 from ov_moe.commands.stop import STOPS, IncompleteError, Stop
 from ov_moe.devices.timing import select_device
-from ov_moe.errors import InvalidInputError
+from ov_moe.errors import InvalidInputError, OutputError
 
 _WIDTH = 150
 _SCHEDULES = "grid,pool-stride,pool-ticket"
@@ -132,9 +132,11 @@ def _run(
             highlight=False,
         )
 
-    stop = None
+    stop, unwritten = None, None
     try:
         run_plan(plan, device, limits, flush, on_rows)
+    except OutputError as error:  # shown, and not written
+        stop, unwritten = Stop.by(error), error
     except STOPS as error:
         if not rows:
             raise
@@ -152,6 +154,8 @@ def _run(
         console.print(f"INCOMPLETE, {share}: {stop.reason}", highlight=False)
     if plot and (stop is None or any(row.ok and row.ratio is not None for row in rows)):
         write_plot(plot, rows, f"{device.name}, driver {head['device']['driver']}{early}")
+    if unwritten is not None:
+        raise unwritten
     if stop is not None:
         raise IncompleteError(stop, share)
     return rows

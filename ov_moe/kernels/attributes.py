@@ -44,7 +44,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
 _WHOLE: dict[str, tuple[int, int]] = {
     "experts": (1, 2**16),
     "top_k": (1, 2**10),
-    "max_tokens": (1, 2**20),
+    "max_tokens": (1, 2**24),
     "hidden": (1, 2**20),
     "intermediate": (1, 2**20),
     **{f"{name}_group": (0, 2**20) for name in PROJECTIONS},
@@ -53,8 +53,8 @@ _NUMBERS = ("beta", "limit", "up_offset")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?f?", re.IGNORECASE | re.ASCII)
 _BUILD = re.compile(r"none|[0-9a-f]{16}", re.ASCII)
 _LONGEST_NAME = 4096
-# Rows times columns of a buffer, and elements of y, which Combine counts in 32 bits.
-_MOST_ELEMENTS, _MOST_OF_Y = 2**38, 2**32
+_MOST_ELEMENTS = 2**38  # rows times columns of a buffer
+MOST_OF_Y = 2**32  # elements, which Combine counts in 32 bits
 
 
 def exact_float(value: float | None) -> str:
@@ -123,7 +123,7 @@ def check_sizes(attributes: Mapping[str, Attribute]) -> None:
     tokens, slots = int(attributes.get("max_tokens", 1)), int(attributes.get("top_k", 1))
     hidden, intermediate = int(attributes.get("hidden", 1)), int(attributes.get("intermediate", 1))
     elements = tokens * slots * max(hidden, 2 * intermediate)
-    if elements > _MOST_ELEMENTS or tokens * hidden >= _MOST_OF_Y:
+    if elements > _MOST_ELEMENTS:
         raise InvalidInputError(
             f"{tokens} tokens x {slots} experts a token x {max(hidden, 2 * intermediate)} columns are buffers of "
             f"{elements:.2g} elements, more than the kernels can count: lower max_tokens."

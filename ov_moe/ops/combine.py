@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ov_moe.kernels.attributes import Attribute
+from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.attributes import MOST_OF_Y, Attribute
 from ov_moe.kernels.stages import COMBINE, for_decode
 from ov_moe.ops.base import MoEOp
 
@@ -17,6 +18,11 @@ class MoECombine(MoEOp):
 
     def check_inputs(self) -> None:
         """Shapes and types against the attributes."""
+        if self.number("max_tokens") * self.number("hidden") >= MOST_OF_Y:
+            raise InvalidInputError(
+                f"{self._who()}: {self.number('max_tokens')} tokens x {self.number('hidden')} columns are more than the "
+                "kernel can count: lower max_tokens."
+            )
         self.check(0, "d", [self.layout.max_rows, self.row_columns("d", "hidden"), 1, 1])
         self.check_plan()
         self.check(2, "top-k weights", [self.number("max_tokens"), self.number("top_k"), 1, 1])

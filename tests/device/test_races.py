@@ -83,14 +83,14 @@ def main(schedule: str, plant: str) -> None:
     class Simulated(OpenCLDevice):
         _standard = "CL1.2"  # its driver says it had others
 
-        def launch(self, text, entry, size, inputs, output, options=()):
+        def launch(self, text, entry, size, inputs, output, options=(), plan=None):
             if plant and entry == f"ov_moe_{PLANTED[plant][0]}":
                 _, found, instead = PLANTED[plant]
                 assert found in text, f"{plant}: the kernel has changed, plant another race"
                 text = text.replace(found, instead)
             if entry == "ov_moe_route":
                 text = f"#define ROUTE_WINDOW 4\n{text}"
-            super().launch(text, entry, size, inputs, output, options)
+            super().launch(text, entry, size, inputs, output, options, plan)
 
     device, rng = Simulated(), np.random.default_rng()
     block = random_block(

@@ -144,7 +144,9 @@ def test_attributes_that_do_not_fit_each_other(change: dict[str, Any]) -> None:
         parse_projection({**written, **change}, "gate", 32, 64)
 
 
-@pytest.mark.parametrize("sizes", [(2**20, 2**10, 2**20, 1), (2**20, 1, 2**12, 1), (2**20, 2**10, 8, 2**18)], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [(2**20, 2**10, 2**20, 1), (2**24, 2**10, 2**5, 1), (2**20, 2**10, 8, 2**18)], ids=str
+)
 def test_sizes_beyond_what_a_kernel_counts(sizes: tuple[int, int, int, int]) -> None:
     names = ("max_tokens", "top_k", "hidden", "intermediate")
     with pytest.raises(InvalidInputError, match="lower max_tokens"):

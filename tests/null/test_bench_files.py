@@ -36,7 +36,7 @@ def test_files_hold_every_field_and_the_device(tmp_path: Path) -> None:
     records.write_json(tmp_path / "a.json", head, rows)
     records.write_csv(tmp_path / "a.csv", head, rows)
     found = json.loads((tmp_path / "a.json").read_text())
-    assert list(found) == ["schema", "date", "device", "ov_moe", "commit", "limits", "flush_bytes", "rows"]
+    assert list(found) == ["schema", "complete", "date", "device", "ov_moe", "commit", "limits", "flush_bytes", "rows"]
     assert found["schema"] == 1
     assert found["limits"] == {"flops": 1.0, "bandwidth": 2.0, "arithmetic": "fma"}
     names = [field.name for field in fields(Row)]
