@@ -20,8 +20,8 @@ class MoECombine(MoEOp):
         """Shapes and types against the attributes."""
         if self.number("max_tokens") * self.number("hidden") >= MOST_OF_Y:
             raise InvalidInputError(
-                f"{self._who()}: {self.number('max_tokens')} tokens x {self.number('hidden')} columns are more than the "
-                "kernel can count: lower max_tokens."
+                f"{self._who()}: {self.number('max_tokens')} tokens x {self.number('hidden')} columns are more than "
+                "the kernel can count: lower max_tokens."
             )
         self.check(0, "d", [self.layout.max_rows, self.row_columns("d", "hidden"), 1, 1])
         self.check_plan()

@@ -174,7 +174,7 @@ def test_an_interrupted_benchmark_keeps_what_it_measured(number: signal.Signals,
         child.send_signal(number)
         _, said = child.communicate(timeout=60)
     assert child.returncode == 128 + number
-    assert said.splitlines()[-1] == "ov-moe: Interrupted: the files hold what was measured until then."
+    assert said.splitlines()[-1] == "ov-moe: Interrupted. Shown and written is what was complete: 1 of 5 rows."
     assert json.loads(file.read_text(encoding="utf-8"))["rows"][0]["tokens"] == 1
     assert list(tmp_path.iterdir()) == [file]
 

@@ -44,7 +44,7 @@ def test_files_hold_every_field_and_the_device(tmp_path: Path) -> None:
     assert [entry["error"] for entry in found["rows"]] == [None, 0.5]
     with (tmp_path / "a.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    shared = ["device", "driver", "platform_version", "ov_moe", "commit", "date", "schema"]
+    shared = ["device", "driver", "platform_version", "ov_moe", "commit", "date", "schema", "complete"]
     assert list(lines[0]) == names + shared
     assert (lines[0]["why"], lines[0]["error"], lines[1]["device"]) == ("a, b", "", "D")
 
