@@ -124,7 +124,7 @@ def test_the_cpu_device_where_the_home_cannot_be_written(tmp_path: Path) -> None
     """Its kernels are built through pyopencl, whose own cache fails there."""
     (tmp_path / "closed").mkdir(mode=0o555)
     text = (
-        "from ov_moe.devices import intel_cpu_runtime; intel_cpu_runtime.preload()\n"
+        "from ov_moe.devices import intel_cpu_runtime; intel_cpu_runtime.use()\n"
         + MODEL_OF_BLOCKS
         + "os.environ['OV_MOE_EVALUATE'] = 'opencl'\ncompiled = ov_moe.compile_model(core, model, 'CPU')\n"
         "print(np.isfinite(compiled(np.ones((1, 4, 64), np.float32))[0]).all())"
