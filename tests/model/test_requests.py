@@ -1,8 +1,8 @@
 """Two requests of one compiled model: the GPU plugin writes one's result into the other's output tensor.
 
-Since openvino 2026.2 (2026.1 does not) a model with dynamic outputs writes its result straight into the output tensor of
-the request that runs. The next request of the same stream, when its shapes are the same, writes there too: its own tensor
-is right, and that of the request before is overwritten, which may be while its user still reads it. No thread and no
+Since openvino 2026.2 (2026.1 does not) a model with dynamic outputs writes its result straight into the output tensor
+of the request that runs. The next request of the same stream, when its shapes are the same, writes there too: its own
+result is right, and that of the request before is overwritten, perhaps while its user still reads it. No thread and no
 operation of ov-moe is needed. A tensor that the user has set is copied to, and nobody else writes there.
 """
 
