@@ -2,8 +2,8 @@
 
 `make load` runs 1,000 requests in each stream, and prints its figures; without --load there are 25.
 
-All are streams of one compiled model. Each request has output tensors of its own: without them 7 of 26,151 requests of
-a multiplication and a matrix product gave another request's result (plugin 2026.4.1), with them none of 53,847
+All are streams of one compiled model. Each request has output tensors of its own: without them 7 of 59,691 requests of
+a multiplication and a matrix product gave another request's result (plugin 2026.4.1), with them none of 82,705
 (test_requests.py, docs/configuration.md).
 
 Before that every length runs until the plugin builds nothing more, as it does for single shapes in the background.
