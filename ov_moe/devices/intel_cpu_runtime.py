@@ -115,16 +115,20 @@ def cache_folder() -> Path:
     return Path(Config.value_of("cache_folder")).absolute()
 
 
-def use() -> None:
-    """Make `pyopencl.get_platforms()` show the CPU runtime, and no other: preload, then let the loader list it.
+def use(*, beside_others: bool = False) -> None:
+    """Make `pyopencl.get_platforms()` show the CPU runtime: preload, then let the loader list it.
 
     Call it before OpenCL platforms are first listed, and before `import openvino`. Processes that this one starts see
     the machine as it is. Raises DeviceError as preload does, and where the runtime is the virtual GPU.
+
+    Args:
+        beside_others: Whether the drivers that the machine has are shown as well.
     """
+    libraries = find()
     if mapped_libraries(VIRTUAL_GPU):
         raise DeviceError(
-            "Intel's OpenCL CPU runtime is the virtual GPU in this process: unset OV_MOE_VIRTUAL_GPU to see a CPU."
+            "Intel's OpenCL CPU runtime is the virtual GPU in this process: unset OV_MOE_VIRTUAL_GPU to see it as a CPU."
         )
     preload()
-    libraries = find()
-    icd_loaders.show(libraries.runtime, None if icd_loaders.pyopencl_loader() else libraries.loader)
+    loader = None if icd_loaders.pyopencl_loader() else libraries.loader
+    icd_loaders.show(libraries.runtime, loader, beside_others=beside_others)

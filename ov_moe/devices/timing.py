@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,19 +133,21 @@ def check_capability(name: str, major: int, minor: int) -> None:
 
 
 def select_device(wish: str = "auto") -> TimingDevice:
-    """``auto``: the first GPU, else the first device; ``cpu``: Intel's runtime for CPUs as pip installs it.
+    """``auto``: the first GPU, else the first device, else Intel's runtime for CPUs, which ``cpu`` takes, from pip.
 
     Any other word is part of a device's name. Raises DeviceError, which lists the devices, when none has it.
     """
-    if wish == "cpu":
-        from ov_moe.devices import intel_cpu_runtime
+    from ov_moe.devices import intel_cpu_runtime
 
+    if wish == "cpu":
         intel_cpu_runtime.use()
     if wish == "auto":
+        with suppress(DeviceError):  # not installed, or the virtual GPU, which is a GPU here
+            intel_cpu_runtime.use(beside_others=True)
         try:
             first = TimingDevice()
         except DeviceError as error:
-            raise DeviceError(f"{str(error).rstrip('.')}, or take --device cpu (pip's intel-opencl-rt).") from error
+            raise DeviceError(f"{str(error).rstrip('.')}, or pip's intel-opencl-rt for the CPU.") from error
         return _served(first)
     try:
         pyopencl = import_pyopencl()

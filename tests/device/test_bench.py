@@ -231,13 +231,21 @@ def test_cpu_is_intels_runtime_whoever_made_the_processor() -> None:
     assert done.stdout.startswith("Intel")
 
 
-def test_without_a_device_auto_names_the_other_way() -> None:
-    command = [sys.executable, "-m", "ov_moe.bench", "--tokens", "1"]
+WITHOUT_PIPS = "from ov_moe.devices import intel_cpu_runtime as r; r._RUNTIME_DISTRIBUTION = 'nothing'; "
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_without_a_device_auto_takes_the_runtime_of_pip_or_names_it(installed: bool) -> None:
+    code = "from ov_moe.devices.timing import select_device; print(select_device().device.platform.name)"
     environment = {**os.environ, "OCL_ICD_VENDORS": "/nowhere"}
+    command = [sys.executable, "-c", code if installed else WITHOUT_PIPS + code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("ov-moe: No OpenCL platform was found")
-    assert done.stderr.endswith(", or take --device cpu (pip's intel-opencl-rt).\n")
+    assert done.returncode == (not installed)
+    if installed:
+        assert done.stdout.startswith("Intel")
+    else:
+        assert "DeviceError: No OpenCL platform was found" in done.stderr
+        assert done.stderr.endswith(", or pip's intel-opencl-rt for the CPU.\n")
 
 
 @pytest.mark.parametrize(("capability", "served"), [((9, 0), True), ((8, 0), True), ((7, 5), False)])
