@@ -127,7 +127,8 @@ def use(*, beside_others: bool = False) -> None:
     libraries = find()
     if mapped_libraries(VIRTUAL_GPU):
         raise DeviceError(
-            "Intel's OpenCL CPU runtime is the virtual GPU in this process: unset OV_MOE_VIRTUAL_GPU to see it as a CPU."
+            "Intel's OpenCL CPU runtime is the virtual GPU in this process: unset OV_MOE_VIRTUAL_GPU to see it as a "
+            "CPU."
         )
     preload()
     loader = None if icd_loaders.pyopencl_loader() else libraries.loader
