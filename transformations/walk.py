@@ -52,11 +52,17 @@ def constant(output: ov.Output) -> NDArray[np.generic] | None:
     """Values of a number constant, also through Converts (f16 exports keep scalars so); else None.
 
     Values of f16, f32, f64, i32 and i64 constants only: nothing that is packed.
+
+    Raises:
+        NotMatched: Its shape is beyond all memory. OpenVINO (2026.4) reads such an IR: the bytes of [2^62] overflow.
     """
     node = through_converts(output).get_node()
     if node.get_type_name() != "Constant" or element_type(node.output(0)) not in NUMPY_TYPES:
         return None
-    values: NDArray[np.generic] = node.data
+    try:
+        values: NDArray[np.generic] = node.data
+    except ValueError:
+        raise NotMatched(f"has the shape {list(node.output(0).get_shape())}, which no memory holds", node) from None
     return values
 
 

@@ -90,11 +90,15 @@ def program(
         output: The same of the output.
 
     Raises:
-        InvalidInputError: An attribute is missing or holds what it must not, or a buffer is none of a kernel's.
+        InvalidInputError: An attribute is missing or holds what it must not, a buffer is none of a kernel's, or weights
+            are packed for buffers that are not f16.
     """
     for name in stage.attributes:
         if name not in attributes:
             raise InvalidInputError(f"{stage.op_type} lacks the attribute {name}.")
+    if config.packed and stage.multiplies and inputs[0][1] != "float16":
+        # There fma stands in for mma, and it reads weights as they are stored.
+        raise InvalidInputError(f"{stage.op_type} in {inputs[0][1]} takes weights as they are stored, not packed ones.")
     own = parsed({name: attributes[name] for name in stage.attributes})
     lines = ["#pragma OPENCL EXTENSION cl_khr_fp16 : enable"]
     lines += [f"#define {name.upper()} {value}" for name, value in own.items()]

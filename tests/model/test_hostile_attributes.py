@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import openvino as ov
@@ -90,3 +91,25 @@ def test_a_block_too_large_for_the_kernels_is_left_alone() -> None:
     assert not report.rewritten
     assert "lower max_tokens" in report.skipped[0].reason
     assert len(model.get_ops()) == before
+
+
+def test_a_constant_whose_bytes_overflow_is_a_reason(tmp_path: Path) -> None:
+    """OpenVINO reads a Constant of 2^62 elements of 8 bytes from no bytes at all: modulo 2^64 that is its size."""
+    model, _ = moe_block_model(rng=np.random.default_rng(7), topk_as_inputs=True, **SMALL)
+    path = tmp_path / "openvino_model.xml"
+    ov.save_model(model, path, compress_to_fp16=False)
+    tree = ElementTree.parse(path)
+    tile = next(layer for layer in tree.iter("layer") if layer.get("type") == "Tile")
+    edge = next(e for e in tree.iter("edge") if (e.get("to-layer"), e.get("to-port")) == (tile.get("id"), "1"))
+    repeats = next(layer for layer in tree.iter("layer") if layer.get("id") == edge.get("from-layer"))
+    found = repeats.find("data")
+    assert found is not None
+    found.set("shape", str(2**62))
+    found.set("size", "0")
+    for dimension in repeats.iter("dim"):
+        dimension.text = str(2**62)
+    tree.write(path)
+    broken = read(new_core(), path)
+    report = ov_moe.optimize(broken)
+    assert not report.rewritten
+    assert f"has the shape [{2**62}], which no memory holds" in report.skipped[0].reason

@@ -11,9 +11,11 @@ from kernel_cases import config
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels import compose, plan
+from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.compose import buffer_defines, program, read_source, source_hash, stage_source
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.stages import COMBINE, STAGES
+from ov_moe.spec import ProjectionSpec
 
 SETTING = config("ticket")
 OTHER = {
@@ -126,3 +128,13 @@ def test_the_hash_changes_with_one_character_of_any_source(name: str, sources: d
     assert "0" in sources[name]
     sources[name] = sources[name].replace("0", "1", 1)
     assert source_hash(SETTING) != before
+
+
+def test_packed_weights_are_for_f16_alone() -> None:
+    """In f32 fma would read them as they are not stored."""
+    part = ProjectionSpec("u4", 64, 64, 32)
+    block = BlockSpec(2, 1, 4, part, part, part)
+    packed = replace(config("ticket", tile_n=256, tile_k=64), micro_kernel="mma", packed=True)
+    buffers = [((4, 64), "float32"), ((100, 1), "int32"), *[((1,), "float32")] * 6]
+    with pytest.raises(InvalidInputError, match="MoEGateUp in float32 takes weights as they are stored"):
+        program(block.gate_up_stage, packed, block.attributes(), buffers, ((4, 64), "float32"))
