@@ -292,7 +292,7 @@ def no_number(ir: IR, mutation: Mutation) -> None:
     with np.errstate(over="ignore"):
         value = kind(REALS[mutation.value % len(REALS)])
     if mutation.part < 0.8:
-        view[int(mutation.part / 0.8 * view.size)] = value
+        view[min(int(mutation.part / 0.8 * view.size), view.size - 1)] = value
     else:
         view[:] = value
     ir.weights[start : start + size] = view.tobytes()
@@ -358,7 +358,7 @@ def parameter(ir: IR, mutation: Mutation) -> None:
         data.set("element_type", TYPES[mutation.value % len(TYPES)])
         return
     dims = data.get("shape", "").split(",")
-    dims[int((mutation.part - 0.3) / 0.7 * len(dims))] = str(SIZES[mutation.value % len(SIZES)])
+    dims[min(int((mutation.part - 0.3) / 0.7 * len(dims)), len(dims) - 1)] = str(SIZES[mutation.value % len(SIZES)])
     data.set("shape", ",".join(dims))
 
 
