@@ -45,13 +45,12 @@ inline float8 sum_of_slots(const global INPUT0_TYPE *d, const global INPUT2_TYPE
     float8 sum = 0.0f; // only .s0 unless WIDE
     for (int slot = 0; slot < TOP_K; ++slot) {
         // A pair without a row reads row 0 and counts nothing: the loads need not wait for a branch.
-        const ulong row = AT(INPUT0, max(rows[slot], 0), 0);
         const global INPUT0_TYPE *from = d + AT(INPUT0, max(rows[slot], 0), column);
         const float weight = (float)weights[AT(INPUT2, t, slot)];
         float factor = 1.0f;
 #if SCALED_IN
         if (scaled && rows[slot] >= 0)
-            factor = in_factor(d, row, 0, column);
+            factor = in_factor(d, AT(INPUT0, rows[slot], 0), 0, column);
 #endif
         if (WIDE) {
             const float8 part = load_halves(from) * factor;

@@ -10,7 +10,6 @@ import openvino as ov
 from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.attributes import layer_name
-from ov_moe.kernels.exponents import may_exceed_f16
 from ov_moe.report import Report, RewrittenBlock, SkippedBlock
 from ov_moe.spec import Balance
 from ov_moe.transformations.block import MoEBlock, Skipped
@@ -75,7 +74,7 @@ def _find(model: ov.Model, config: Config) -> tuple[list[MoEBlock], Report]:
     layers = {str(node.get_attributes()["layer"]) for node in moe_operations(model)}
     blocks = _with_names_of_their_own(blocks, layers)
     report = Report(
-        rewritten=tuple(_describe(block) for block in blocks),
+        rewritten=tuple(_describe(block, config.max_tokens) for block in blocks),
         skipped=tuple(SkippedBlock(**asdict(region)) for region in skipped),
         balance=config.balance,
         max_tokens=config.max_tokens,
@@ -112,11 +111,12 @@ def _with_names_of_their_own(blocks: list[MoEBlock], taken: set[str]) -> list[Mo
     return named
 
 
-def _describe(block: MoEBlock) -> RewrittenBlock:
+def _describe(block: MoEBlock, max_tokens: int) -> RewrittenBlock:
     parts = {"gate": block.gate, "up": block.up, "down": block.down}
     if block.up is None:
         parts = {"gate and up": block.gate, "down": block.down}
     precision = {name: part.spec.label() for name, part in parts.items() if part is not None}
     sizes = (block.experts, block.top_k, block.hidden, block.intermediate)
-    exponents = ("h", "d") if may_exceed_f16(block.activation) else ("d",)
+    spec = spec_of(block, max_tokens)
+    exponents = tuple(name for name, some in (("h", spec.h_exponents), ("d", spec.d_exponents)) if some)
     return RewrittenBlock(block.name, *sizes, precision, exponents)

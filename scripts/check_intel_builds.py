@@ -26,7 +26,6 @@ from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.choose import choose_config, decode_config, dpas_config, gemv_config
 from ov_moe.kernels.compose import compiler_options, program
 from ov_moe.kernels.config import STANDARD, KernelConfig
-from ov_moe.kernels.exponents import may_exceed_f16
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.spec import Activation, Fetch, GateUpLayout, Precision, ProjectionSpec
 
@@ -89,16 +88,11 @@ def weights(block: BlockSpec, spec: ProjectionSpec) -> list[Buffer]:
     return [(values, "int8" if spec.precision == "i8" else "uint8"), scales, zeros if spec.zero_point else absent]
 
 
-def rewritten(block: BlockSpec) -> BlockSpec:
-    """As the passes describe it to the kernels."""
-    return replace(block, h_exponents=may_exceed_f16(block.activation), d_exponents=True)
-
-
 def qwen3(precision: Precision, group: int = 0, zero: bool = False) -> BlockSpec:
     """Qwen3-30B-A3B: 128 experts of 768 x 2048, three GEMMs; ``group`` -1 is one scale a channel."""
     up = ProjectionSpec(precision, 768, 2048, 2048 if group < 0 else group, zero)
     down = ProjectionSpec(precision, 2048, 768, 768 if group < 0 else group, zero)
-    return rewritten(BlockSpec(128, 8, MAX_TOKENS, up, up, down))
+    return BlockSpec(128, 8, MAX_TOKENS, up, up, down).kept_in_range()
 
 
 def gpt_oss(
@@ -110,13 +104,13 @@ def gpt_oss(
     """GPT-OSS-20B: 32 experts of 2880 x 2880, gate and up in one matrix, biases."""
     both, down = (ProjectionSpec(precision, n, 2880, group) for n in (2 * 2880, 2880))
     block = BlockSpec(32, 4, MAX_TOKENS, both, None, down, layout, activation, gate_bias=True, down_bias=True)
-    return rewritten(block)
+    return block.kept_in_range()
 
 
 def square(precision: Precision, side: int, group: int) -> BlockSpec:
     """Three matrices of side x side, for groups that divide no other shape."""
     spec = ProjectionSpec(precision, side, side, group, zero_point=True)
-    return rewritten(BlockSpec(128, 8, MAX_TOKENS, spec, spec, spec))
+    return BlockSpec(128, 8, MAX_TOKENS, spec, spec, spec).kept_in_range()
 
 
 NAMED = {"Qwen3-30B u4 g128": qwen3("u4", 128, zero=True), "GPT-OSS-20B mxfp4": gpt_oss("f4e2m1", 32)}

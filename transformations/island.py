@@ -15,7 +15,6 @@ from openvino.op import Constant
 
 from ov_moe.kernels.attributes import FOUR_BIT, Attribute
 from ov_moe.kernels.block import BlockSpec
-from ov_moe.kernels.exponents import may_exceed_f16
 from ov_moe.kernels.plan import ID_ABSENT
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage, for_decode
 from ov_moe.ops import operation_of
@@ -108,9 +107,7 @@ def spec_of(block: MoEBlock, max_tokens: int) -> BlockSpec:
         block.activation,
         block.gate_bias is not None,
         block.down_bias is not None,
-        h_exponents=may_exceed_f16(block.activation),
-        d_exponents=True,
-    )
+    ).kept_in_range()
 
 
 def island_of(block: MoEBlock, max_tokens: int, balance: str) -> Island:

@@ -12,10 +12,12 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino.op import Constant
 
+from ov_moe.kernels.attributes import FOUR_BIT
+
 from .not_matched import NotMatched
 from .unrolled_weights import MatrixWeights
 from .walk import element_type
-from .weights import FOUR_BIT, ExpertWeights
+from .weights import ExpertWeights
 
 
 class StackedWeights(ExpertWeights):

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import openvino as ov
 from openvino.op import Constant
 
+from ov_moe.kernels.attributes import FOUR_BIT
 from ov_moe.spec import Precision, ProjectionSpec
 
 from .not_matched import NotMatched
@@ -17,7 +18,6 @@ FLOATS = ("f32", "f16")
 INTEGERS = ("u8", "i8", "u4", "i4")
 UNSIGNED = ("u8", "u4")
 SCALED = (*INTEGERS, "f4e2m1")
-FOUR_BIT = ("u4", "i4", "f4e2m1")
 
 
 @dataclass(frozen=True, eq=False)

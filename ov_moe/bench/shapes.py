@@ -7,7 +7,6 @@ from typing import get_args
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.block import BlockSpec
-from ov_moe.kernels.exponents import may_exceed_f16
 from ov_moe.spec import SWIGLU, Activation, GateUpLayout, Precision, ProjectionSpec
 
 # Symmetric or not, as OpenVINO's exports store each type.
@@ -124,8 +123,6 @@ def block_spec(shape: Shape, precision: str, room: int, group: int | None = None
         activation=shape.activation,
         gate_bias=shape.bias,
         down_bias=shape.bias,
-        h_exponents=may_exceed_f16(shape.activation),
-        d_exponents=True,
-    )
+    ).kept_in_range()
     spec.attributes()  # names what is wrong with a group
     return spec

@@ -108,13 +108,13 @@ def _parse(name: str, value: object) -> Attribute:
         return int(value)
     if name in _NUMBERS:
         return exact_float(parse_float(name, value))
-    if name == "build" and _BUILD.fullmatch(str(value)):
+    if name == "build":
+        if not _BUILD.fullmatch(str(value)):
+            raise InvalidInputError(f"build is {_shown(value)}, it must be 'none' or 16 hex digits.")
         return str(value)
     if name == "layer":
         check_layer_name(str(value))
         return str(value)
-    if name == "build":
-        raise InvalidInputError(f"build is {_shown(value)}, it must be 'none' or 16 hex digits.")
     raise InvalidInputError(f"{_shown(name)} is no attribute of ov-moe's operations.")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.attributes import Attribute, activation_attributes, check_sizes, parsed, projection_attributes
-from ov_moe.kernels.exponents import row_columns
+from ov_moe.kernels.exponents import may_exceed_f16, row_columns
 from ov_moe.kernels.plan import PlanLayout
 from ov_moe.kernels.stages import GATE_UP, GATE_UP_FUSED, Stage
 from ov_moe.spec import SWIGLU, Activation, GateUpLayout, ProjectionSpec
@@ -77,6 +77,10 @@ class BlockSpec:
     def gate_up_stage(self) -> Stage:
         """The stage that computes both projections."""
         return GATE_UP if self.up is not None else GATE_UP_FUSED
+
+    def kept_in_range(self) -> BlockSpec:
+        """The same block with exponents for the rows that may be beyond f16: of d always, of h unless it is clamped."""
+        return replace(self, h_exponents=may_exceed_f16(self.activation), d_exponents=True)
 
     @property
     def h_columns(self) -> int:
