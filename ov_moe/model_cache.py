@@ -8,7 +8,7 @@ from typing import Any
 
 import openvino as ov
 
-from ov_moe.devices.target import Target
+from ov_moe.devices.target import Target, in_force
 from ov_moe.transformations.cached import bytes_without_place, forget_places, misplaced_conditions
 
 logger = logging.getLogger("ov_moe")
@@ -44,13 +44,5 @@ def make_cacheable(core: ov.Core, model: ov.Model, target: Target, properties: M
 
 def without_weights(core: ov.Core, target: Target, properties: Mapping[str, Any]) -> bool:
     """Whether the properties, or without them the Core's, ask for a cache without weights."""
-    mode = properties[_MODE] if _MODE in properties else _known(core, target, _MODE)
-    switch = properties[_SWITCH] if _SWITCH in properties else _known(core, target, _SWITCH)
+    mode, switch = (in_force(core, target, properties, key) for key in (_MODE, _SWITCH))
     return "OPTIMIZE_SIZE" in str(getattr(mode, "name", mode)) or str(switch).upper() in ("TRUE", "YES", "1")
-
-
-def _known(core: ov.Core, target: Target, key: str) -> object:
-    try:
-        return core.get_property(target.name, key)
-    except RuntimeError:  # each plugin shows one of the two
-        return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import openvino as ov
 
-from ov_moe.devices.target import Target
+from ov_moe.devices.target import Target, in_force
 
 logger = logging.getLogger("ov_moe")
 
@@ -27,13 +27,8 @@ def warn_of_own_moe(core: ov.Core, target: Target, properties: Mapping[str, Any]
     """
     if not target.gpu:
         return
-    if OFFLOAD_RATIO in properties:
-        ratio = properties[OFFLOAD_RATIO]
-    elif OFFLOAD_RATIO in core.get_property(target.name, "SUPPORTED_PROPERTIES"):
-        ratio = core.get_property(target.name, OFFLOAD_RATIO)
-    else:
-        return
-    if str(ratio) != "0":
+    ratio = in_force(core, target, properties, OFFLOAD_RATIO)
+    if ratio is not None and str(ratio) != "0":
         logger.warning(
             "OFFLOAD_RATIO is %s, and only the GPU plugin's own MoE operation reads it: the blocks that ov-moe rewrote "
             "keep all their weights in the device's memory, so leave it out, or compile the original model.",

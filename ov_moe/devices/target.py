@@ -81,6 +81,16 @@ def _architecture(core: ov.Core, name: str) -> str:
         return ""
 
 
+def in_force(core: ov.Core, target: Target, properties: Mapping[str, Any], key: str) -> Any:
+    """What a property will be in a compilation: as given for it, else as the Core has it; None where it is unknown."""
+    if key in properties:
+        return properties[key]
+    try:
+        return core.get_property(target.name, key)
+    except RuntimeError:  # not a property of this plugin
+        return None
+
+
 def activations(core: ov.Core, target: Target, properties: Mapping[str, Any]) -> Activations:
     """The element type that the plugin will most likely give to activations: its hints decide.
 
@@ -89,8 +99,7 @@ def activations(core: ov.Core, target: Target, properties: Mapping[str, Any]) ->
     if not target.gpu:
         return "f32"
     hint, mode = (
-        properties[key] if key in properties else core.get_property(target.name, key)
-        for key in ("INFERENCE_PRECISION_HINT", "EXECUTION_MODE_HINT")
+        in_force(core, target, properties, key) for key in ("INFERENCE_PRECISION_HINT", "EXECUTION_MODE_HINT")
     )
     accurate = "INFERENCE_PRECISION_HINT" not in properties and "ACCURACY" in str(getattr(mode, "name", mode)).upper()
     return "f32" if accurate or _F32.search(str(hint)) else "f16"

@@ -208,6 +208,13 @@ def test_force_deletes_nothing_of_the_user(function: Callable[..., object], fold
     assert files(tmp_path) == before
 
 
+def test_arguments_come_before_their_variables(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """few_tokens of the variable is above max_tokens of the argument, and counts for nothing."""
+    monkeypatch.setenv("OV_MOE_FEW_TOKENS", "1000")
+    done = optimize_folder(folder, tmp_path / "out", max_tokens=8, few_tokens=4)
+    assert done.output == str(tmp_path / "out")
+
+
 def test_a_manifest_is_not_carried_over(folder: Path, tmp_path: Path) -> None:
     for place in (folder, folder / "draft"):
         (place / MANIFEST).write_text("of another folder")
