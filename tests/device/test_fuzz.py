@@ -16,7 +16,7 @@ from blocks import Block, same_bits
 from fuzz_cases import Program, Run, programs, random_run
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
-from micro_kernels import assert_same, assert_same_plan, check_results, rounded
+from micro_kernels import assert_rest_is_poison, assert_same, assert_same_plan, check_results, rounded
 
 from ov_moe import reference
 from ov_moe.devices.opencl import OpenCLDevice, default_device
@@ -84,6 +84,7 @@ def check(device: OpenCLDevice, program: Program, weights: Block, run: Run, tall
             written = found.plan.copy()
             written[[H_WIDE, D_WIDE]] = 0  # the GEMMs' words
             assert_same_plan(written, plan, block.spec.plan_layout)
+            assert_rest_is_poison(written, plan, block.spec.plan_layout)
             tokens = block.spec.plan_layout.view(plan).tokens
             assert np.isnan(found.y[bad]).all(), "a token with a bad id, or NaN in x, must be NaN"
             quiet = (block.ids < 0).all(axis=1)[:tokens] & ~bad[:tokens]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from blocks import ABSENT, Block, random_block, random_projection
 from kernel_cases import CASES, Case, config
-from micro_kernels import assert_same_plan, check_results
+from micro_kernels import assert_rest_is_poison, assert_same_plan, check_results
 
 from ov_moe import reference
 from ov_moe.devices.opencl import default_device
@@ -19,7 +19,9 @@ from ov_moe.kernels.stages import DOWN, GATE_UP
 def test_block_matches_the_oracle(case: Case, rng: np.random.Generator) -> None:
     block, setting = case.block(rng), case.config()
     results = block.run_all(default_device(), setting)
-    assert_same_plan(results.plan, reference.plan(block.ids, case.E, setting.tile_m), block.spec.plan_layout)
+    expected = reference.plan(block.ids, case.E, setting.tile_m)
+    assert_same_plan(results.plan, expected, block.spec.plan_layout)
+    assert_rest_is_poison(results.plan, expected, block.spec.plan_layout)
     check_results(block, results)
     padded = (block.ids < 0).all(axis=1)[: block.spec.plan_layout.view(results.plan).tokens]
     assert not results.y[: padded.size][padded].any()

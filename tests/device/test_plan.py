@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from blocks import POISON_INT, random_block
 from kernel_cases import Ids, among, config, rows_of, same, some_slots
+from micro_kernels import assert_same_plan
 
 from ov_moe import reference
 from ov_moe.devices.opencl import default_device
 from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import work_size
-from ov_moe.kernels.plan import TICKET_DOWN, TICKET_GATE_UP, PlanLayout
+from ov_moe.kernels.plan import D_WIDE, H_WIDE, TICKET_DOWN, TICKET_GATE_UP, PlanLayout
 from ov_moe.kernels.stages import ROUTE
 
 
@@ -27,11 +28,7 @@ def route(ids: np.ndarray, experts: int, setting: KernelConfig, before: int = PO
 
 def assert_equal(found: np.ndarray, ids: np.ndarray, experts: int, tile_m: int) -> None:
     layout = PlanLayout(experts, ids.shape[1], ids.shape[0])
-    got, want = layout.view(found), layout.view(reference.plan(ids, experts, tile_m))
-    assert (got.tokens, got.live_rows, got.tiles) == (want.tokens, want.live_rows, want.tiles)
-    assert found[TICKET_GATE_UP] == found[TICKET_DOWN] == 0
-    for name in ("row_offset", "tile_offset", "pair_of_row", "row_of_pair"):
-        np.testing.assert_array_equal(getattr(got, name), getattr(want, name), name)
+    assert_same_plan(found, reference.plan(ids, experts, tile_m), layout)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +70,7 @@ def test_a_route_makes_used_tickets_new_again(rng: np.random.Generator) -> None:
     ids = rng.integers(0, 8, (33, 2)).astype(np.int32)
     plan = route(ids, 8, config("ticket"))
     used = plan.copy()
-    used[[TICKET_GATE_UP, TICKET_DOWN]] = 1000
+    used[[H_WIDE, D_WIDE, TICKET_GATE_UP, TICKET_DOWN]] = 1000
     again = np.ascontiguousarray(used.reshape(-1, 1, 1, 1))
     sizes = {"experts": 8, "top_k": 2, "max_tokens": 33}
     default_device().run(ROUTE, config("ticket"), sizes, [ids], again)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from blocks import Block, Results, WorkSize, random_block, random_ids, same_bits
 from kernel_cases import GPT_OSS, config, hot
+from micro_kernels import assert_same
 
 from ov_moe import virtual_gpu
 from ov_moe.devices.opencl import default_device
@@ -43,11 +44,6 @@ def block(request: pytest.FixtureRequest, rng: np.random.Generator) -> Block:
 
 def run(block: Block, setting: KernelConfig, sizes: dict[str, WorkSize] | None = None) -> Results:
     return block.run_all(default_device(), setting, sizes)
-
-
-def assert_same(found: Results, expected: Results) -> None:
-    for name in ("h", "d", "y"):
-        assert same_bits(getattr(found, name), getattr(expected, name)), name
 
 
 def test_schedules_and_repeated_runs_agree_bit_for_bit(block: Block) -> None:

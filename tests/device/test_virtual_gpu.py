@@ -71,6 +71,8 @@ def test_a_child_sees_the_machine_as_it_is(start: str, programs: Path) -> None:
     """Both ways of passing an environment on: Python's own copy of it, and the C library's."""
     code = f"""
 import json, os, subprocess, sys
+for name in ("OCL_ICD_VENDORS", "OCL_ICD_FILENAMES", "OPENCL_LAYERS", "PYOPENCL_HOME"):
+    os.environ.pop(name, None)  # of the process of the tests, which has shown its loaders a driver too
 LOOK = {LOOK!r}
 def look():
     done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
