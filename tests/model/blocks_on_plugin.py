@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,20 @@ def request_of_its_own(compiled: ov.CompiledModel) -> ov.InferRequest:
     for port in compiled.outputs:
         request.set_tensor(port, ov.Tensor(port.element_type, port.partial_shape.get_min_shape()))
     return request
+
+
+def until_nothing_is_built(work: Callable[[], object]) -> None:
+    """Repeat inferences until the plugin builds no kernel of its own in the background any more.
+
+    A build counts once it is done: two quiet seconds are several times what one takes on a loaded machine.
+    """
+    for _ in range(100):
+        before = len(virtual_gpu.snapshot().builds)
+        work()
+        time.sleep(2)
+        if len(virtual_gpu.snapshot().builds) == before:
+            return
+    raise AssertionError("the plugin builds on and on")
 
 
 @dataclass

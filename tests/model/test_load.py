@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import openvino as ov
-from blocks_on_plugin import F32, SMALL, request_of_its_own
+from blocks_on_plugin import F32, SMALL, request_of_its_own, until_nothing_is_built
 from graphs import moe_block_model
 
 import ov_moe
@@ -72,14 +71,7 @@ def settled(model: ov.CompiledModel, streams: int) -> list[ov.InferRequest]:
             for each in [pool.submit(work, stream) for stream in range(streams)]:
                 each.result()
 
-    for _ in range(100):
-        before = len(virtual_gpu.snapshot().builds)
-        together(range(LENGTHS[0], LENGTHS[1] + 1))
-        time.sleep(0.5)  # what is being built
-        if len(virtual_gpu.snapshot().builds) == before:
-            break
-    else:
-        raise AssertionError("the plugin builds on and on")
+    until_nothing_is_built(lambda: together(range(LENGTHS[0], LENGTHS[1] + 1)))
     # The plugin chooses a stream for each request, and a stream's buffers are as long as the longest that it has run.
     together([LENGTHS[1]] * 50)
     return requests

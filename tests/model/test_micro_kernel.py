@@ -13,7 +13,7 @@ import numpy as np
 import openvino as ov
 import pytest
 from blocks import random_ids, same_bits
-from blocks_on_plugin import our_launches
+from blocks_on_plugin import our_launches, until_nothing_is_built
 from exported import EXACT, difference, logits, vocabulary_of
 from graphs_families import PRECISIONS, example
 
@@ -52,7 +52,7 @@ def rewritten(core: ov.Core, balance: str = "on") -> ov.Model:
 def run(core: ov.Core, hint: dict[str, Any], kind: MicroKernelSwitch, balance: str = "on") -> Logits:
     """Logits after a warm-up: the plugin replaces kernels of its own while the first inferences run."""
     compiled = ov_moe.compile_model(core, rewritten(core, balance), "GPU", hint, micro_kernel=kind)
-    logits(compiled, VOCABULARY)
+    until_nothing_is_built(lambda: logits(compiled, VOCABULARY))
     virtual_gpu.reset()
     found = logits(compiled, VOCABULARY)
     assert our_launches()["ov_moe_gate_up"].count > 0
@@ -79,7 +79,7 @@ def equal(one: Logits, other: Logits) -> bool:
 def test_f16_is_no_worse_than_unfused(core: ov.Core, reference: Logits, half: Logits) -> None:
     """The budget of test_exported.py: at most 1.5 times the error of the unfused model with the same hint."""
     compiled = core.compile_model(read(core), "GPU", HALF)
-    logits(compiled, VOCABULARY)
+    until_nothing_is_built(lambda: logits(compiled, VOCABULARY))
     unfused = difference(logits(compiled, VOCABULARY), reference)
     fused = difference(half, reference)
     print(f"f16: max |logit error| / max |logit| = {fused.error:.2e} dpas, {unfused.error:.2e} unfused")
