@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ov_moe.compiler import compile_model
-    from ov_moe.config import Config
     from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
     from ov_moe.ops import register
     from ov_moe.optimizer import optimize
+    from ov_moe.options import Config
     from ov_moe.report import Report, RewrittenBlock, SkippedBlock
     from ov_moe.warmup import warmup
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Config": "ov_moe.config",
+    "Config": "ov_moe.options",
     "DeviceError": "ov_moe.errors",
     "InvalidInputError": "ov_moe.errors",
     "OvMoeError": "ov_moe.errors",
@@ -65,5 +65,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
 
 
-if os.environ.get("OV_MOE_VIRTUAL_GPU") and importlib.import_module("ov_moe.config").starts_virtual_gpu():
+if os.environ.get("OV_MOE_VIRTUAL_GPU") and importlib.import_module("ov_moe.options").starts_virtual_gpu():
     importlib.import_module("ov_moe.virtual_gpu").start()

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ov_moe import __version__, bench, doctor, latency, trace
+from ov_moe import __version__, bench, doctor, kernel_bench, trace
 from ov_moe.commands.guard import one_sentence
 from ov_moe.errors import InvalidInputError
 
@@ -40,10 +40,10 @@ class ReportFormat(str, Enum):
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.command("bench")(latency.command)
+app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)
 app.add_typer(trace.app, name="trace")
-app.add_typer(bench.app, name="kernels", help="Measure the kernels alone, on any OpenCL device.")
+app.add_typer(kernel_bench.app, name="kernels", help="Measure the kernels alone, on any OpenCL device.")
 
 
 def _version(wanted: bool) -> None:
@@ -73,7 +73,7 @@ def demo(
 ) -> None:
     """Rewrite a model, compile it for a GPU, compare it with the unfused model, and time both."""
     with one_sentence("Interrupted."):
-        from ov_moe.demo.place import choose
+        from ov_moe.devices.place import choose
 
         place = choose(device)
         from ov_moe.demo.run import run_demo  # imports openvino, which the virtual GPU must precede

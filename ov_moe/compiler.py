@@ -8,7 +8,6 @@ from typing import Any, cast
 import openvino as ov
 
 from ov_moe.arguments import check_type
-from ov_moe.config import Config
 from ov_moe.devices.intel_cpu_runtime import cache_folder
 from ov_moe.devices.own_moe import warn_of_own_moe
 from ov_moe.devices.target import Target, activations, parse_target
@@ -20,9 +19,10 @@ from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.layer_xml import layers
 from ov_moe.kernels.stages import STAGES, Stage
 from ov_moe.model_cache import make_cacheable
+from ov_moe.openvino_errors import translated
 from ov_moe.ops.evaluate import evaluation_device
 from ov_moe.ops.registry import register
-from ov_moe.refusal import refused
+from ov_moe.options import Config
 from ov_moe.spec import Activations, Balance, Fetch, MicroKernelSwitch, Precision, Switches, Workload
 from ov_moe.storage.places import places
 from ov_moe.transformations.operations import moe_operations, port_bytes
@@ -69,7 +69,7 @@ def compile_model(
         OutputError: ov-moe's cache folder cannot be written.
     """
     properties = prepare(core, model, device, config, fetch=fetch, groups=groups, micro_kernel=micro_kernel)
-    with refused(f"OpenVINO cannot compile the model for {device}"):
+    with translated(f"OpenVINO cannot compile the model for {device}"):
         return core.compile_model(model, device, properties)
 
 

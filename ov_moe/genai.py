@@ -21,8 +21,8 @@ from ov_moe.errors import DeviceError, InvalidInputError
 from ov_moe.folder.read import read
 from ov_moe.folder.run import optimize_folder
 from ov_moe.model_cache import without_weights
+from ov_moe.openvino_errors import message_of, translated
 from ov_moe.ops.registry import OPERATIONS, register
-from ov_moe.refusal import refused, said
 from ov_moe.report import Report
 from ov_moe.spec import Balance
 from ov_moe.transformations.cached import misplaced_conditions
@@ -114,7 +114,7 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
     extensions = options.get("extensions", ())
     check_type("extensions", extensions, (list, tuple), "a list")
     for extension in extensions:
-        with refused(f"OpenVINO cannot load the extension {extension}"):
+        with translated(f"OpenVINO cannot load the extension {extension}"):
             core.add_extension(extension)
     register(core)
     if not (folder / MODEL).is_file():
@@ -136,7 +136,7 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
         kernels = Path(properties["CONFIG_FILE"]).parent.name
         properties["CACHE_DIR"] = str(Path(properties["CACHE_DIR"]) / f"ov-moe-{kernels}")
     properties["extensions"] = [*OPERATIONS, *extensions]
-    with refused(f"openvino-genai cannot make a pipeline of {folder} on {device}"):
+    with translated(f"openvino-genai cannot make a pipeline of {folder} on {device}"):
         made = _library().LLMPipeline(str(folder), device, **properties)
     missing = [name for name in _FOR_TEXT if not (folder / name).is_file()]
     if missing:
@@ -153,6 +153,6 @@ def _library() -> Any:
         return importlib.import_module("openvino_genai")
     except ImportError as error:
         raise DeviceError(
-            f"openvino-genai cannot be imported ({said(error)}): install the release that belongs to openvino "
+            f"openvino-genai cannot be imported ({message_of(error)}): install the release that belongs to openvino "
             f"{ov.__version__}, as with pip install 'ov-moe[genai]'."
         ) from error

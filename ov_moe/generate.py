@@ -15,7 +15,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from .errors import InvalidInputError
-from .refusal import refused
+from .openvino_errors import translated
 
 Tokens: TypeAlias = npt.NDArray[np.int64]
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -113,7 +113,7 @@ class Session:
             "position_ids": np.tile(np.arange(past, total, dtype=np.int64), (self.batch, 1)),
             "beam_idx": np.arange(self.batch, dtype=np.int32),
         }
-        with refused("OpenVINO cannot run the model"):
+        with translated("OpenVINO cannot run the model"):
             self._request.infer({name: values[name] for name in self._inputs})
         self._length = total
         return np.array(self._request.get_tensor(self._logits).data, dtype=np.float32)

@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 
 import openvino as ov
 
-from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.attributes import layer_name
+from ov_moe.options import Config
 from ov_moe.report import Report, RewrittenBlock, SkippedBlock
 from ov_moe.spec import Balance
 from ov_moe.transformations.block import MoEBlock, Skipped

@@ -23,9 +23,9 @@ from ov_moe.devices.target import parse_target
 from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
 from ov_moe.folder.files import list_model
 from ov_moe.folder.read import check_ir
+from ov_moe.openvino_errors import message_of, translated
 from ov_moe.ops.registry import register
 from ov_moe.optimizer import optimize as optimize_model
-from ov_moe.refusal import refused, said
 from ov_moe.report import Report
 from ov_moe.spec import Balance
 from ov_moe.transformations.families import find_blocks
@@ -156,8 +156,8 @@ def _from_pretrained(model_class: type[OVBaseModel], folder: Path, **options: An
     except Exception as error:
         missing = "" if (folder / "config.json").is_file() else ", there is no config.json in it"
         raise InvalidInputError(
-            f"optimum-intel cannot load {folder} as {model_class.__name__}{missing} ({said(error)}): give a folder "
-            "with all that save_pretrained writes, and options that from_pretrained takes."
+            f"optimum-intel cannot load {folder} as {model_class.__name__}{missing} ({message_of(error)}): give a "
+            "folder with all that save_pretrained writes, and options that from_pretrained takes."
         ) from error
 
 
@@ -203,7 +203,7 @@ def _compile(reference: weakref.ref[Any]) -> None:
         if owner is host and _optimised(part):
             host.ov_config = prepare(core, part, host._device, config)
     try:
-        with refused(f"OpenVINO cannot compile {type(host).__name__} for {host._device}"):
+        with translated(f"OpenVINO cannot compile {type(host).__name__} for {host._device}"):
             compile_plainly()
     finally:
         host.ov_config = config

@@ -14,10 +14,10 @@ import openvino as ov
 from rich.progress import track
 
 from ov_moe.arguments import check_type
-from ov_moe.config import MAX_TOKENS_LIMIT
 from ov_moe.errors import InvalidInputError
 from ov_moe.generate import Session
-from ov_moe.refusal import refused
+from ov_moe.openvino_errors import translated
+from ov_moe.options import MAX_TOKENS_LIMIT
 
 # A decode step follows each prompt. 64 and 65 stand on either side of the default few_tokens.
 PROMPT_LENGTHS = (1, 64, 65, 256)
@@ -53,7 +53,7 @@ def warmup(
             check_type("An entry of inputs", values, Mapping, "a mapping of inputs by name")
         request = compiled.create_infer_request()
         for values in track(batches, "Warming up", disable=not progress):
-            with refused("OpenVINO cannot run the model"):
+            with translated("OpenVINO cannot run the model"):
                 request.infer(dict(values))
         return len(batches)
     lengths = _listed("prompt_lengths", prompt_lengths)

@@ -8,15 +8,11 @@ plugin's own kernels are optimised as ours are, which the virtual GPU leaves out
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Annotated
 
 import typer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 
 def main(
@@ -35,12 +31,12 @@ def main(
     virtual_gpu.start()
     import numpy as np
     import openvino as ov
-    from graphs import moe_block_model
     from rich.console import Console
     from rich.table import Table
 
     import ov_moe
     from ov_moe import reference
+    from ov_moe.testing.graphs import moe_block_model
 
     rng = np.random.default_rng(0)
     model, weights = moe_block_model(

@@ -17,19 +17,19 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ov_moe.bench import oracle, records
-from ov_moe.bench.cost import gemm_flops
-from ov_moe.bench.limits import measure_limits
-from ov_moe.bench.measure import FLUSH_BYTES, Flush, Timing, interleave, timed
-from ov_moe.bench.plan import Plan, read_settings, whole_numbers, words
-from ov_moe.bench.records import Row
-from ov_moe.bench.runner import Contest, prepare_cases
-from ov_moe.bench.schedules import find_schedule
-from ov_moe.bench.shapes import find_shape
-from ov_moe.bench.table import make_table
-from ov_moe.bench.torch_layer import BF16_EPS, TorchLayer, cuda_timed, find_torch, graphed
 from ov_moe.devices.timing import select_device
 from ov_moe.errors import DeviceError, OvMoeError
+from ov_moe.kernel_bench import oracle, records
+from ov_moe.kernel_bench.cost import gemm_flops
+from ov_moe.kernel_bench.limits import measure_limits
+from ov_moe.kernel_bench.measure import FLUSH_BYTES, Flush, Timing, interleave, timed
+from ov_moe.kernel_bench.plan import Plan, read_settings, whole_numbers, words
+from ov_moe.kernel_bench.records import Row
+from ov_moe.kernel_bench.runner import Contest, prepare_cases
+from ov_moe.kernel_bench.schedules import find_schedule
+from ov_moe.kernel_bench.shapes import find_shape
+from ov_moe.kernel_bench.table import make_table
+from ov_moe.kernel_bench.torch_layer import BF16_EPS, TorchLayer, cuda_timed, find_torch, graphed
 
 
 def torch_row(like: Row, name: str, version: str, timing: Timing, error: float | None, base: Timing) -> Row:

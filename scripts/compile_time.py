@@ -7,14 +7,10 @@ A model of blocks alone with tiny weights. Programs are built one after the othe
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
 
 import typer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 
 def main(
@@ -35,11 +31,11 @@ def main(
     virtual_gpu.start()
     import numpy as np
     import openvino as ov
-    from graphs import moe_block_model
     from rich.console import Console
     from rich.table import Table
 
     import ov_moe
+    from ov_moe.testing.graphs import moe_block_model
 
     rng, core = np.random.default_rng(0), ov.Core()
     sizes: dict[str, Any] = {"experts": experts, "top_k": top_k, "hidden": hidden, "intermediate": intermediate}

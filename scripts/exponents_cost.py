@@ -12,16 +12,16 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ov_moe.bench import oracle
-from ov_moe.bench.case import Case, DeviceBlock, Run, random_inputs
-from ov_moe.bench.check import check
-from ov_moe.bench.distributions import draw_ids
-from ov_moe.bench.measure import Flush, interleave, timed
-from ov_moe.bench.schedules import find_schedule
-from ov_moe.bench.shapes import block_spec, find_shape
-from ov_moe.bench.weights import random_block
 from ov_moe.devices.timing import TimingDevice, select_device
 from ov_moe.errors import OvMoeError
+from ov_moe.kernel_bench import oracle
+from ov_moe.kernel_bench.case import Case, DeviceBlock, Run, random_inputs
+from ov_moe.kernel_bench.check import check
+from ov_moe.kernel_bench.distributions import draw_ids
+from ov_moe.kernel_bench.measure import Flush, interleave, timed
+from ov_moe.kernel_bench.schedules import find_schedule
+from ov_moe.kernel_bench.shapes import block_spec, find_shape
+from ov_moe.kernel_bench.weights import random_block
 from ov_moe.kernels.choose import choose_config, decode_config, gemv_config, pool_groups
 
 # As the product chooses without matrix units: gemv for few tokens, fma for many.

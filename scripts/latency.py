@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ov_moe.latency import command
+from ov_moe.bench import command
 
 if __name__ == "__main__":
     typer.run(command)

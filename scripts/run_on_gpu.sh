@@ -44,24 +44,24 @@ IFS=' ' read -r -a torch <<<"${TORCH_ARGS:-}"
 plot=()
 "$python" -c 'import matplotlib' 2>/dev/null && plot=(--plot "$out/schedules.png")
 # What users choose between, over tokens and distributions.
-part schedules "$python" -m ov_moe.bench --shape qwen3-30b,gpt-oss-20b --tokens 16,128,512,1024,2048,4096,8192 \
+part schedules "$python" -m ov_moe.kernel_bench --shape qwen3-30b,gpt-oss-20b --tokens 16,128,512,1024,2048,4096,8192 \
     --distribution balanced,power1.2 --schedule grid,grid-largest,loop,pool-stride,pool-ticket --stage layer \
     --seconds 0.6 --repeats 10 --json "$out/schedules.json" --csv "$out/schedules.csv" "${plot[@]}" "${more[@]}"
 # The same layer through torch.
 part torch "$python" scripts/compare_torch.py --shape qwen3-30b,gpt-oss-20b --tokens 16,128,512,1024,2048,4096,8192 \
     --distribution power1.2 --schedule grid,pool-ticket --seconds 1.5 --json "$out/torch.json" "${torch[@]}"
 # Every shape under every distribution.
-part shapes "$python" -m ov_moe.bench --shape deepseek-v2-lite,qwen3-next,granite-3.0-1b,mixtral-8x7b,qwen3-235b \
+part shapes "$python" -m ov_moe.kernel_bench --shape deepseek-v2-lite,qwen3-next,granite-3.0-1b,mixtral-8x7b,qwen3-235b \
     --tokens 1024 --distribution balanced,uniform,power1.01,power1.2,hot,worst \
     --schedule grid,grid-largest,loop,pool-stride,pool-ticket --stage layer --seconds 0.4 --repeats 10 \
     --json "$out/shapes.json" --csv "$out/shapes.csv" "${more[@]}"
 # How tasks are taken, found and ordered; the stages alone.
-part ablation "$python" -m ov_moe.bench --shape qwen3-30b --tokens 128,1024,8192 --distribution power1.2 \
+part ablation "$python" -m ov_moe.kernel_bench --shape qwen3-30b --tokens 128,1024,8192 --distribution power1.2 \
     --schedule grid,pool-stride,pool-ticket,pool-ticket-search,pool-ticket-walk,pool-ticket-tiles \
     --stage gate_up,down --seconds 0.6 --json "$out/ablation.json" --csv "$out/ablation.csv" "${more[@]}"
-part stages "$python" -m ov_moe.bench --shape qwen3-30b --tokens 16,1024,8192 --distribution power1.2 \
+part stages "$python" -m ov_moe.kernel_bench --shape qwen3-30b --tokens 16,1024,8192 --distribution power1.2 \
     --schedule grid,pool-ticket --stage layer,route,gate_up,down,combine --seconds 0.5 --json "$out/stages.json" "${more[@]}"
 # The recorded routing, with the shape and the format that it was recorded from.
-part recorded "$python" -m ov_moe.bench --shape gpt-oss-20b --precision f4e2m1 --tokens 2012 --distribution recorded \
+part recorded "$python" -m ov_moe.kernel_bench --shape gpt-oss-20b --precision f4e2m1 --tokens 2012 --distribution recorded \
     --schedule grid,pool-stride,pool-ticket --stage layer --seconds 2 --json "$out/recorded.json" "${more[@]}"
 exit "$status"

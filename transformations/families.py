@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import openvino as ov
 
-from . import fused_tiled, sorted_experts, tiled, unrolled
 from .block import MoEBlock, Skipped
+from .sorted import by_expert
+from .tiled import fused, separate
+from .unrolled import masked
 
 Finder = Callable[[ov.Model], tuple[list[MoEBlock], list[Skipped]]]
 
-FAMILIES: tuple[Finder, ...] = (tiled.find, fused_tiled.find, unrolled.find, sorted_experts.find)
+FAMILIES: tuple[Finder, ...] = (separate.find, fused.find, masked.find, by_expert.find)
 
 
 def find_blocks(model: ov.Model) -> tuple[list[MoEBlock], list[Skipped]]:

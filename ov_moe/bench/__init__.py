@@ -1,8 +1,7 @@
-"""The kernel benchmark: each row is checked against the oracle, then timed on an OpenCL device, side by side.
+"""End-to-end latency of a model, rewritten and not: ``ov-moe bench``. Importing it does not import openvino."""
 
-``app`` is a typer application with the one command ``bench``; ``python -m ov_moe.bench`` runs it alone.
-"""
+from __future__ import annotations
 
-from ov_moe.bench.cli import app, bench
+from ov_moe.bench.app import command
 
-__all__ = ["app", "bench"]
+__all__ = ["command"]

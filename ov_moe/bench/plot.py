@@ -1,66 +1,54 @@
-"""Time against tokens: a panel for each distribution, a line for each schedule."""
+"""The plot of ``ov-moe bench``: time to the first token and of each further one, every step as a point."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
-from ov_moe.bench.records import Row
-from ov_moe.commands.figures import figure_format
-from ov_moe.commands.output_files import write_whole
-from ov_moe.errors import InvalidInputError
+from ov_moe.bench.output import Measurement
 
 
-def write_plot(path: Path, rows: Sequence[Row], device: str) -> None:
-    """Write a figure; its suffix says which format. A row of panels for each shape, precision and stage.
-
-    On a device without absolute times the lines are ratios to the baseline.
-
-    Raises:
-        InvalidInputError: matplotlib is not there, or the suffix is no format of its.
-        OutputError: The file cannot be written.
-    """
-    kind = figure_format(path)
+def draw(measurement: Measurement, kind: str) -> bytes:
+    """A picture in one of matplotlib's formats, with one panel for first tokens and one for the others."""
     from matplotlib.figure import Figure
 
-    timed = [row for row in rows if row.ok and row.ratio is not None]
-    absolute = any(row.ms is not None for row in timed)
-    if not timed:
-        raise InvalidInputError(f"{path} is not drawn: no row was timed.")
-    groups = list(dict.fromkeys((row.shape, row.precision, row.stage) for row in timed))
-    distributions = list(dict.fromkeys(row.distribution for row in timed))
-    tokens = sorted({row.tokens for row in timed})
-    schedules = list(dict.fromkeys(row.schedule for row in timed))
-    size = (3.6 * len(distributions) + 1.4, 3.0 * len(groups) + 0.8)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(groups), len(distributions), squeeze=False, sharex=True, sharey="row")
-    for line, group in enumerate(groups):
-        for column, distribution in enumerate(distributions):
-            panel = panels[line][column]
-            inside = [
-                row
-                for row in timed
-                if (row.shape, row.precision, row.stage) == group and row.distribution == distribution
-            ]
-            for number, schedule in enumerate(schedules):
-                points = sorted((row for row in inside if row.schedule == schedule), key=lambda row: row.tokens)
-                values = [row.ms if absolute else row.ratio for row in points]
-                panel.plot([row.tokens for row in points], values, "o-", ms=3, lw=1.2, color=f"C{number}")
-            panel.set_xscale("log", base=2)
-            panel.set_yscale("log")
-            panel.grid(True, which="both", lw=0.3)
-            panel.set_title(f"{' '.join(group)}\n{distribution}", fontsize=8)
-            if column == 0:
-                panel.set_ylabel("ms" if absolute else f"speed, x {timed[0].baseline}", fontsize=8)
-            if line == len(groups) - 1:
-                panel.set_xlabel("tokens", fontsize=8)
-            panel.tick_params(which="both", labelsize=7)
-            panel.set_xticks(tokens, map(str, tokens))
-            panel.xaxis.minorticks_off()
-    lines = panels[0][0].get_lines()
-    figure.legend(lines, schedules, loc="outside lower center", ncols=min(len(schedules), 5), fontsize=8)
-    figure.suptitle(device, fontsize=9)
+    labels, firsts, others = list[str](), list[list[float]](), list[list[float]]()
+    for summary in measurement.summaries:
+        runs = [
+            each
+            for turn in measurement.turns
+            if turn.variant == summary.variant
+            for each in turn.iterations
+            if each.iteration and each.prompt == summary.prompt
+        ]
+        labels.append(f"{summary.variant}\n{summary.input_size} tokens")
+        firsts.append([each.first_ms for each in runs])
+        others.append([ms for each in runs for ms in each.other_ms])
+    figure = Figure(figsize=(4.5 + 1.1 * len(labels), 5), layout="constrained")
+    for place, (title, data) in enumerate((("first token", firsts), ("each further token", others)), start=1):
+        axes = figure.add_subplot(1, 2, place)
+        axes.set_title(title)
+        axes.set_ylabel("milliseconds")
+        _points(axes, data)
+        axes.set_xticks(range(len(labels)), labels, rotation=30)
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y", alpha=0.3)
+    facts = measurement.facts
+    warning = " (a CPU's times)" if facts["virtual_gpu"] or facts["device"] == "CPU" else ""
+    early = f", {len(measurement.turns)} of {len(measurement.planned)} turns" if measurement.stopped else ""
+    figure.suptitle(f"{measurement.job.folder.name} on {facts['device_name']}{warning}{early}", fontsize=10)
     out = io.BytesIO()
-    figure.savefig(out, format=kind, dpi=150)
-    write_whole(path, out.getvalue())
+    figure.savefig(out, format=kind, dpi=120)
+    return out.getvalue()
+
+
+def _points(axes: object, data: Sequence[Sequence[float]]) -> None:
+    """Every step as a point, spread sideways in order of time, and the median as a line."""
+    import numpy as np
+    from matplotlib.axes import Axes
+
+    assert isinstance(axes, Axes)
+    for place, values in enumerate(data):
+        if values:
+            axes.plot(place + np.linspace(-0.3, 0.3, len(values)), values, ".", markersize=4, alpha=0.6)
+            axes.hlines(float(np.median(values)), place - 0.35, place + 0.35, colors="black")

@@ -11,7 +11,7 @@ import typer
 
 from ov_moe.commands.stop import IncompleteError
 from ov_moe.errors import OvMoeError
-from ov_moe.refusal import said
+from ov_moe.openvino_errors import message_of
 
 _OF_OPENVINO = "Exception from "  # a source position stands behind it
 NOTHING_WRITTEN = "Interrupted: nothing was written."
@@ -50,7 +50,7 @@ def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
     except RuntimeError as error:
         if _OF_OPENVINO not in str(error):
             raise
-        _say(f"OpenVINO says: {said(error)}.")
+        _say(f"OpenVINO says: {message_of(error)}.")
     except OSError as error:
         if not error.filename:
             _let_go_of_stdout()

@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 
 from ov_moe.errors import OvMoeError
-from ov_moe.refusal import said
+from ov_moe.openvino_errors import message_of
 
 # What a run that has found something is stopped by: any error, and the signals that guard.one_sentence turns into one.
 STOPS = (Exception, KeyboardInterrupt)
@@ -34,7 +34,7 @@ class Stop:
         if isinstance(error, OSError):
             return Stop(f"{error.filename or 'A stream'}: {error.strerror or error}.")
         lines = str(error).strip().splitlines() or ["it said nothing"]
-        text = said(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {lines[-1]}"
+        text = message_of(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {lines[-1]}"
         return Stop(text if text.endswith(".") else f"{text}.")
 
 

@@ -13,13 +13,13 @@ from ov_moe.commands.model_files import find_model
 from ov_moe.compiler import compile_model
 from ov_moe.demo import MODEL, PROMPT
 from ov_moe.demo.measure import Row, make_reference, measure
-from ov_moe.demo.place import Place
 from ov_moe.demo.table import times, to_table
+from ov_moe.devices.place import Place
 from ov_moe.devices.target import parse_target
 from ov_moe.errors import InvalidInputError, OvMoeError
 from ov_moe.folder.read import read, read_original
+from ov_moe.openvino_errors import translated
 from ov_moe.optimizer import optimize
-from ov_moe.refusal import refused
 from ov_moe.spec import Balance
 
 # Largest deviation of a logit from the reference, over the reference's largest logit: f32 against f32.
@@ -66,7 +66,7 @@ def run_demo(place: Place, tokens: int, model: Path | None, console: Console) ->
     blocks = len(report.rewritten)
 
     def unfused(device: str) -> ov.CompiledModel:
-        with refused(f"OpenVINO cannot compile the unfused model for {device}"):
+        with translated(f"OpenVINO cannot compile the unfused model for {device}"):
             return core.compile_model(read(core, path), device, _EXACT)
 
     def rewritten(balance: Balance) -> ov.CompiledModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from ov_moe.demo.measure import Row
-from ov_moe.demo.place import Place
+from ov_moe.devices.place import Place
 from ov_moe.devices.target import Target
 
 

@@ -10,9 +10,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ov_moe.config import Config
 from ov_moe.devices import icd_loaders
 from ov_moe.errors import DeviceError
+from ov_moe.options import Config
 
 # Name of the library -> the distribution that carries it; the order is the order of loading.
 _PRELOADED = {

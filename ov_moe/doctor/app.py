@@ -16,7 +16,6 @@ import ov_moe
 from ov_moe.commands.guard import one_sentence
 from ov_moe.commands.model_files import find_model
 from ov_moe.commands.output_files import check_writable, write_whole
-from ov_moe.config import Config
 from ov_moe.devices.device_names import plain_name
 from ov_moe.doctor.ask import ask
 from ov_moe.doctor.checks import (
@@ -31,6 +30,7 @@ from ov_moe.doctor.checks import (
 from ov_moe.doctor.finding import Finding
 from ov_moe.doctor.model_checks import check_model, check_probe
 from ov_moe.errors import OvMoeError
+from ov_moe.options import Config
 from ov_moe.storage.drafts import scratch
 
 # Raised when a field of the JSON changes its meaning or goes.

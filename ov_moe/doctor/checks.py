@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ov_moe.config import Config, unknown_variables
 from ov_moe.devices.device_names import plain_name
 from ov_moe.devices.xmx import XMX, xmx_subgroup
 from ov_moe.doctor.finding import Finding
 from ov_moe.kernels.choose import OVER_PROVISION
+from ov_moe.options import Config, unknown_variables
 
 _GIB = 2**30
 

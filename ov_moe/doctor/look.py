@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ov_moe.config import Config
 from ov_moe.demo import MODEL, PROMPT
 from ov_moe.devices.pyopencl_import import import_pyopencl
 from ov_moe.doctor.ask import answer
 from ov_moe.errors import OvMoeError
+from ov_moe.options import Config
 
 # Room of the probe's buffers: the largest of them, 16 MiB, stands out from all else that the small model needs.
 _PROBE_TOKENS = 4096
@@ -69,8 +69,8 @@ def openvino() -> dict[str, Any]:
     """Every device of OpenVINO with the properties that matter here, as text or numbers."""
     import openvino as ov
 
+    from ov_moe.bench.machine import driver
     from ov_moe.devices.target import parse_target
-    from ov_moe.latency.machine import driver
 
     core = ov.Core()
     devices: dict[str, dict[str, Any]] = {}
@@ -142,11 +142,11 @@ def probe(device: str, cache: str) -> dict[str, Any]:
     import numpy as np
     import openvino as ov
 
+    from ov_moe.bench.machine import builds, device_bytes
     from ov_moe.compiler import compile_model
     from ov_moe.devices.target import parse_target
     from ov_moe.folder.read import read
     from ov_moe.generate import Session, greedy
-    from ov_moe.latency.machine import builds, device_bytes
     from ov_moe.optimizer import optimize
     from ov_moe.transformations.operations import moe_operations, port_bytes
 

@@ -8,8 +8,8 @@ import openvino as ov
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.folder.files import is_ir
+from ov_moe.openvino_errors import message_of
 from ov_moe.ops.registry import register
-from ov_moe.refusal import said
 from ov_moe.transformations.operations import moe_operations
 
 
@@ -51,7 +51,7 @@ def read(core: ov.Core, path: Path) -> ov.Model:
         return core.read_model(path)
     except RuntimeError as error:
         raise InvalidInputError(
-            f"OpenVINO cannot read {path} ({said(error)}): export it again, or copy both files again."
+            f"OpenVINO cannot read {path} ({message_of(error)}): export it again, or copy both files again."
         ) from error
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ov_moe.config import Config
 from ov_moe.folder.files import Listing, layer_types, list_model, may_hold_blocks, size_of
 from ov_moe.folder.ours import Snapshot
 from ov_moe.folder.read import new_core, read
@@ -16,6 +15,7 @@ from ov_moe.folder.save import rewrite_and_save
 from ov_moe.folder.swap import recover
 from ov_moe.folder.write import check_output, check_room, copy, whole_folder
 from ov_moe.optimizer import survey
+from ov_moe.options import Config
 from ov_moe.spec import Balance
 
 # (what is at work, bytes written so far, bytes in all)

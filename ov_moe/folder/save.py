@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ov_moe.children import end_with
-from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError, OvMoeError
 from ov_moe.folder.files import size_of
-from ov_moe.refusal import said
+from ov_moe.openvino_errors import message_of
+from ov_moe.options import Config
 from ov_moe.spec import Balance
 
 _POLL_S = 0.1
@@ -85,7 +85,7 @@ def main(parent: str, source: str, target: str, balance: Balance, max_tokens: st
     except OvMoeError as error:
         sys.exit(str(error))
     except (OSError, RuntimeError, MemoryError) as error:
-        sys.exit(f"{source} could not be rewritten: {said(error)}.")
+        sys.exit(f"{source} could not be rewritten: {message_of(error)}.")
 
 
 def _rewrite(source: Path, target: Path, balance: Balance, max_tokens: int, few_tokens: int) -> None:
@@ -101,6 +101,8 @@ def _rewrite(source: Path, target: Path, balance: Balance, max_tokens: int, few_
         ov.save_model(model, target, compress_to_fp16=False)
         operations, again = len(model.get_ops()), len(read(core, target).get_ops())
     except (InvalidInputError, RuntimeError, OSError) as error:
-        raise OvMoeError(f"Writing {target.name} failed, perhaps because the disk is full: {said(error)}.") from error
+        raise OvMoeError(
+            f"Writing {target.name} failed, perhaps because the disk is full: {message_of(error)}."
+        ) from error
     if again != operations or not report.rewritten:
         raise OvMoeError(f"Writing {target.name} failed: what was read back is another model.")

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe import reference
-from ov_moe.config import Config
 from ov_moe.devices.opencl import OpenCLDevice, default_device
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.choose import choose_config, decode_config
 from ov_moe.kernels.exponents import told_to_look
 from ov_moe.kernels.stages import ROUTE, Stage
 from ov_moe.ops import numpy_stages
+from ov_moe.options import Config
 from ov_moe.spec import Balance
 
 logger = logging.getLogger("ov_moe")

@@ -14,12 +14,12 @@ from ov_moe.commands.figures import figure_format
 from ov_moe.commands.guard import one_sentence
 from ov_moe.commands.model_files import find_model
 from ov_moe.commands.output_files import check_writable, write_together
+from ov_moe.commands.prompts import parse_prompts
+from ov_moe.commands.properties import parse_properties
 from ov_moe.commands.stop import IncompleteError
-from ov_moe.config import Config
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.latency.prompts import parse_prompts
-from ov_moe.latency.properties import parse_properties
+from ov_moe.options import Config
 from ov_moe.trace.imbalance import over_prefills
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def record_command(
 ) -> None:
     """Run prompts through a clone of the model that shows its expert ids; write the counts of every layer."""
     with one_sentence():
-        from ov_moe.demo.place import choose
+        from ov_moe.devices.place import choose
 
         path = find_model(model)
         prompts = parse_prompts(prompt_tokens, prompt or [], prompt_file)

@@ -10,16 +10,16 @@ import numpy as np
 import openvino as ov
 
 import ov_moe
+from ov_moe.commands.prompts import Ids, Prompt, random_ids
 from ov_moe.commands.stop import STOPS, Stop
+from ov_moe.commands.tokenizer import load_tokenizer
 from ov_moe.compiler import compile_model
-from ov_moe.config import Config
 from ov_moe.devices.target import parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.folder.read import read
-from ov_moe.latency.prompts import Ids, Prompt, random_ids
-from ov_moe.latency.tokenizer import load_tokenizer
 from ov_moe.ops import register
 from ov_moe.optimizer import optimize
+from ov_moe.options import Config
 from ov_moe.trace.recording import Counts, Recording, check_layer
 from ov_moe.trace.taps import TracedSession, tapped
 from ov_moe.transformations.operations import moe_operations

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ov_moe.bench.recorded import read_table
 from ov_moe.commands.output_files import write_together
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernel_bench.recorded import read_table
 
 Counts = npt.NDArray[np.int64]
 

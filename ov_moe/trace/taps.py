@@ -8,10 +8,10 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from ov_moe.commands.prompts import Ids
 from ov_moe.errors import InvalidInputError
 from ov_moe.generate import Session
 from ov_moe.kernels.stages import ROUTE
-from ov_moe.latency.prompts import Ids
 from ov_moe.trace.recording import Counts, Layer
 from ov_moe.transformations.operations import moe_operations
 

@@ -19,9 +19,9 @@ import sys
 import threading
 from pathlib import Path
 
-from ov_moe.config import Config
 from ov_moe.devices import icd_loaders, intel_cpu_runtime
 from ov_moe.errors import DeviceError
+from ov_moe.options import Config
 from ov_moe.storage.drafts import sweep_files
 from ov_moe.storage.places import make_folder, places
 from ov_moe.storage.trust import distrust

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from ov_moe.bench import recorded
 from ov_moe.cli import app
 from ov_moe.commands import output_files
 from ov_moe.errors import OutputError
+from ov_moe.kernel_bench import recorded
 
 KERNELS = ("kernels", "bench", "--shape", "34/18/5/2", "--tokens", 3, "--distribution", "uniform", "--schedule", "grid")
 SHOW = ("trace", "show", Path(recorded.__file__).parent / "data" / recorded.SHIPPED)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-from graphs import Form, moe_block_model
-from graphs_families import GPT_OSS
-from graphs_unrolled import unrolled_model
 
 import ov_moe
 from hostile.client import ForkServer, Outcome
 from hostile.job import FEW, ROOM
 from hostile.mutate import IR, Mutation, load, mutate
+from ov_moe.testing.families import GPT_OSS
+from ov_moe.testing.graphs import Form, moe_block_model
+from ov_moe.testing.unrolled import unrolled_model
 
 E, K, H, I = 4, 2, 32, 16  # noqa: E741
 SIZES: dict[str, Any] = {"experts": E, "top_k": K, "hidden": H, "intermediate": I, "group_size": 16}

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-from graphs import moe_block_model
 
 import ov_moe
 from ov_moe import virtual_gpu
+from ov_moe.testing.graphs import moe_block_model
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 # Through the GPU plugin in fp32 only the order of sums differs from the CPU plugin's.

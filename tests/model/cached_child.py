@@ -17,10 +17,10 @@ virtual_gpu.start()
 import numpy as np  # noqa: E402
 import openvino as ov  # noqa: E402
 from blocks_on_plugin import F32, SMALL  # noqa: E402
-from graphs import moe_block_model  # noqa: E402
 
 import ov_moe  # noqa: E402
 from ov_moe.kernels import compose, layer_xml  # noqa: E402
+from ov_moe.testing.graphs import moe_block_model  # noqa: E402
 
 
 class _Messages(logging.Handler):

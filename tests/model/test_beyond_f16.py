@@ -9,12 +9,12 @@ import numpy as np
 import openvino as ov
 import pytest
 from blocks_on_plugin import F32, SMALL
-from graphs import moe_block_model
-from graphs_experts import Form
 
 import ov_moe
 from ov_moe import virtual_gpu
 from ov_moe.spec import Activation
+from ov_moe.testing.experts import Form
+from ov_moe.testing.graphs import moe_block_model
 
 CASE = Path(__file__).parents[3] / "shared/cases/f16_h_overflow"
 F16 = {"INFERENCE_PRECISION_HINT": "f16"}

@@ -13,7 +13,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ov_moe.config import Config
 from ov_moe.demo import MODEL
 from ov_moe.doctor import ask as ask_module
 from ov_moe.doctor import command
@@ -28,6 +27,7 @@ from ov_moe.doctor.checks import (
 )
 from ov_moe.doctor.finding import Finding
 from ov_moe.doctor.model_checks import BUILD_SECONDS, check_model, check_probe
+from ov_moe.options import Config
 
 INHERITED = ("OV_MOE_VGPU_CACHE", "OV_MOE_VIRTUAL_GPU")
 RUN = "import typer; from ov_moe.doctor import command; typer.run(command)"
@@ -158,7 +158,7 @@ def test_options_that_are_set_and_variables_that_are_none() -> None:
 def test_what_ov_moe_sets_itself_is_not_listed_as_set() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
     code = (
-        "import os; from ov_moe.config import Config; from ov_moe.doctor.checks import check_config\n"
+        "import os; from ov_moe.options import Config; from ov_moe.doctor.checks import check_config\n"
         "from ov_moe import virtual_gpu; assert virtual_gpu.running()\n"
         "print(*(finding.found for finding in check_config(Config.from_environment(), os.environ)), sep='\\n')"
     )

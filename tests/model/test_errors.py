@@ -9,10 +9,10 @@ import numpy as np
 import openvino as ov
 import pytest
 from blocks_on_plugin import F32, SMALL
-from graphs import moe_block_model
 
 import ov_moe
 from ov_moe.ops import MoECombine, MoEDown, MoEGateUp, MoERoute
+from ov_moe.testing.graphs import moe_block_model
 
 
 @pytest.fixture(scope="module")

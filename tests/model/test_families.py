@@ -13,11 +13,11 @@ import openvino as ov
 import pytest
 from blocks_on_plugin import our_launches
 from exported import EXACT
-from graphs_families import FAMILIES, PRECISIONS, Example, example
 
 import ov_moe
 from ov_moe import virtual_gpu
 from ov_moe.ops.evaluate import EVALUATE_VARIABLE, evaluation_device
+from ov_moe.testing.families import FAMILIES, PRECISIONS, Example, example
 from ov_moe.transformations.operations import moe_operations
 
 # Everything is computed in fp32, or better: of some hundred terms in a sum only the order differs.

@@ -14,7 +14,6 @@ import numpy as np
 import openvino as ov
 import pytest
 from blocks_on_plugin import SMALL, pair
-from graphs import moe_block_model
 from killing import leftovers
 from places import NOBODY, as_nobody, as_someone_without_rights, small_disk
 
@@ -23,6 +22,7 @@ from ov_moe.demo import MODEL
 from ov_moe.errors import DeviceError, OutputError
 from ov_moe.folder.ours import check_ours
 from ov_moe.folder.write import whole_folder
+from ov_moe.testing.graphs import moe_block_model
 
 COMMAND = str(Path(sys.executable).with_name("ov-moe"))
 START = "from ov_moe import virtual_gpu; virtual_gpu.start()\n"
@@ -35,7 +35,7 @@ print(program.get_info(cl.program_info.KERNEL_NAMES))
 """
 MODEL_OF_BLOCKS = f"""
 import numpy as np, openvino as ov, ov_moe, os
-from graphs import moe_block_model
+from ov_moe.testing.graphs import moe_block_model
 model, _ = moe_block_model(rng=np.random.default_rng(0), **{SMALL!r})
 core = ov.Core()
 ov_moe.optimize(model)

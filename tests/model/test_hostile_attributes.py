@@ -10,13 +10,13 @@ import numpy as np
 import openvino as ov
 import pytest
 from blocks_on_plugin import F32, SMALL
-from graphs import moe_block_model
 
 import ov_moe
 from ov_moe.errors import InvalidInputError
 from ov_moe.folder.read import new_core, read
 from ov_moe.kernels.block import BlockSpec
 from ov_moe.spec import ProjectionSpec
+from ov_moe.testing.graphs import moe_block_model
 from ov_moe.transformations.operations import moe_operations
 
 CODE = "(*(volatile global int *)0xdeadUL = 1, 1.0f)"

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from blocks_on_plugin import F32, SMALL, request_of_its_own, until_nothing_is_built
-from graphs import moe_block_model
 
 import ov_moe
 from ov_moe import virtual_gpu
+from ov_moe.testing.graphs import moe_block_model
 
 STREAMS = 4
 # Decode, one chunk, up to three: the path for few tokens ends at 4, a chunk at 16.

@@ -15,7 +15,6 @@ import pytest
 from blocks import random_ids, same_bits
 from blocks_on_plugin import our_launches, until_nothing_is_built
 from exported import EXACT, difference, logits, vocabulary_of
-from graphs_families import PRECISIONS, example
 
 import ov_moe
 from ov_moe import virtual_gpu
@@ -24,6 +23,7 @@ from ov_moe.demo import MODEL
 from ov_moe.devices.target import Target, activations, parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.spec import MicroKernelSwitch
+from ov_moe.testing.families import PRECISIONS, example
 from ov_moe.transformations.operations import moe_operations
 
 HALF = {**EXACT, "INFERENCE_PRECISION_HINT": "f16"}

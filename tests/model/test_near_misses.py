@@ -10,13 +10,13 @@ import numpy as np
 import openvino as ov
 import pytest
 from exported import EXACT
-from graphs import Edit
-from graphs_misses_fused import AFMOE, BATCHED, FUSED, GPT_OSS, HALVED, HALVES, form_model
-from graphs_misses_tiled import NEAR_MISSES as TILED
-from graphs_misses_tiled import qwen3_model
-from graphs_misses_unrolled import SORTED, UNROLLED, family_model
 
 import ov_moe
+from ov_moe.testing.graphs import Edit
+from ov_moe.testing.misses_fused import AFMOE, BATCHED, FUSED, GPT_OSS, HALVED, HALVES, form_model
+from ov_moe.testing.misses_tiled import NEAR_MISSES as TILED
+from ov_moe.testing.misses_tiled import qwen3_model
+from ov_moe.testing.misses_unrolled import SORTED, UNROLLED, family_model
 
 TABLES: dict[str, tuple[Callable[[], ov.Model], dict[str, Edit]]] = {
     "Qwen3-MoE": (qwen3_model, TILED),

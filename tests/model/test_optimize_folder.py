@@ -17,7 +17,6 @@ import numpy as np
 import openvino as ov
 import pytest
 from blocks_on_plugin import SMALL
-from graphs import moe_block_model
 
 import ov_moe
 import ov_moe.genai
@@ -27,6 +26,7 @@ from ov_moe.folder import swap
 from ov_moe.folder.manifest import MANIFEST
 from ov_moe.folder.ours import check_ours
 from ov_moe.folder.run import optimize_folder
+from ov_moe.testing.graphs import moe_block_model
 
 COMMAND = Path(sys.executable).with_name("ov-moe")
 IR, BIN = "openvino_model.xml", "openvino_model.bin"

@@ -10,9 +10,9 @@ import numpy as np
 import openvino as ov
 import pytest
 from blocks_on_plugin import F32, SMALL, request_of_its_own
-from graphs import moe_block_model
 
 import ov_moe
+from ov_moe.testing.graphs import moe_block_model
 
 ROUNDS = 15
 # Decode, a full chunk, more than a chunk, decode.

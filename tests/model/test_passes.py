@@ -8,12 +8,12 @@ import numpy as np
 import openvino as ov
 import pytest
 from blocks_on_plugin import F32, SMALL
-from graphs import moe_block_model
-from graphs_families import example
 from openvino import opset13 as ops
 
 import ov_moe
 from ov_moe.errors import InvalidInputError
+from ov_moe.testing.families import example
+from ov_moe.testing.graphs import moe_block_model
 from ov_moe.transformations import rewrite
 from ov_moe.transformations.operations import moe_operations
 

@@ -6,11 +6,11 @@ import numpy as np
 import openvino as ov
 import pytest
 from blocks_on_plugin import F32, SMALL, our_builds, our_launches, pair
-from graphs import moe_block_model
 
 import ov_moe
 from ov_moe import virtual_gpu
 from ov_moe.ops.base import MoEOp
+from ov_moe.testing.graphs import moe_block_model
 
 KERNELS = {"ov_moe_route", "ov_moe_gate_up", "ov_moe_down", "ov_moe_combine"}
 

@@ -9,7 +9,6 @@ import numpy as np
 import openvino as ov
 from blocks import random_block, random_ids, same_bits
 from exported import EXACT
-from graphs_families import FAMILIES, FORMS, example
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_cases import config
@@ -17,6 +16,7 @@ from kernel_cases import config
 import ov_moe
 from ov_moe.devices.opencl import default_device
 from ov_moe.spec import Activation
+from ov_moe.testing.families import FAMILIES, FORMS, example
 
 # Every block compiles four or more programs: some tenths of a second.
 KERNELS = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))

@@ -15,9 +15,9 @@ import openvino as ov
 import openvino.opset13 as op
 import pytest
 from blocks_on_plugin import F32, SMALL, request_of_its_own
-from graphs import moe_block_model
 
 import ov_moe
+from ov_moe.testing.graphs import moe_block_model
 
 # Every request in turn with one length, then with the next: equal lengths after one another are the case, the changes
 # show that tensors grow and shrink with them.

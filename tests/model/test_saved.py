@@ -18,9 +18,9 @@ import openvino as ov
 import pytest
 from blocks_on_plugin import SMALL
 from exported import EXACT
-from graphs import moe_block_model
 
 from ov_moe.demo import MODEL, PROMPT
+from ov_moe.testing.graphs import moe_block_model
 
 # One job: read; optimize; save; then compile, infer and save again, once for each run.
 CHILD = """

@@ -14,11 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 import ov_moe
-from ov_moe.config import Config
+from ov_moe.commands.prompts import Prompt, random_ids
 from ov_moe.demo import MODEL
 from ov_moe.errors import InvalidInputError
 from ov_moe.generate import Session
-from ov_moe.latency.prompts import Prompt, random_ids
+from ov_moe.options import Config
 from ov_moe.trace import app
 from ov_moe.trace.record import record
 from ov_moe.trace.recording import Counts, load

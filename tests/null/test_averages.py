@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ov_moe.latency.averages import Mean, Shown, take_apart
+from ov_moe.bench.averages import Mean, Shown, take_apart
 
 # As the worker runs them: a prompt and two further tokens, three times; the first time does not count.
 PHASES = ("first", "other", "other") * 3

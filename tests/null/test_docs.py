@@ -29,7 +29,7 @@ def test_the_tests_that_are_named_exist() -> None:
 
 
 def test_the_files_that_are_named_exist() -> None:
-    files = set(re.findall(r"`((?:tests|transformations|scripts)/[\w/]+\.py)(?:::\w+)?`", PAGE))
+    files = set(re.findall(r"`((?:ov_moe|tests|transformations|scripts)/[\w/]+\.py)(?:::\w+)?`", PAGE))
     assert len(files) > 10
     assert [file for file in files if not (ROOT / file).is_file()] == []
 
@@ -41,7 +41,7 @@ def test_the_table_of_exports_is_that_of_the_tests() -> None:
 def test_every_reason_is_shown_by_its_test() -> None:
     """In the text of the test's file, or of the table of near misses that it takes."""
     assert PAGE.count('| "') == len(LEFT_ALONE) > 10
-    tables = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("graphs_misses_*.py"))
+    tables = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "ov_moe" / "testing").glob("misses_*.py"))
     missing = [words for words, file in LEFT_ALONE if words not in tables + (ROOT / file).read_text(encoding="utf-8")]
     assert missing == []
 

@@ -78,7 +78,7 @@ def test_a_child_ends_with_its_parent() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("-m", "ov_moe.latency.worker", "/nowhere", "1"),
+        ("-m", "ov_moe.bench.worker", "/nowhere", "1"),
         ("-c", "from ov_moe.folder.save import main; main('1', '/nowhere', '/nowhere', 'auto', '16', '16')"),
     ],
 )

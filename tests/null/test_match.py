@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
-from graphs import Edit, find_node, swap
-from graphs_misses_tiled import NEAR_MISSES, E, H, I, K, qwen3_model
 from openvino import opset15 as ops
 
 from ov_moe.spec import Activation
+from ov_moe.testing.graphs import Edit, find_node, swap
+from ov_moe.testing.misses_tiled import NEAR_MISSES, E, H, I, K, qwen3_model
 from ov_moe.transformations.block import MoEBlock
 from ov_moe.transformations.families import find_blocks
 

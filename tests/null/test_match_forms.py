@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
-from graphs import BlockWeights, Form, find_node, moe_block_model, route
-from graphs_families import FORMS
 
+from ov_moe.testing.families import FORMS
+from ov_moe.testing.graphs import BlockWeights, Form, find_node, moe_block_model, route
 from ov_moe.transformations.block import MoEBlock
 from ov_moe.transformations.families import find_blocks
 

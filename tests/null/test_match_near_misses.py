@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from graphs import Edit, Form, find_node, swap
-from graphs_misses_fused import (
+from openvino import opset15 as ops
+
+from ov_moe.testing.graphs import Edit, Form, find_node, swap
+from ov_moe.testing.misses_fused import (
     AFMOE,
     BATCHED,
     FAR,
@@ -17,8 +19,6 @@ from graphs_misses_fused import (
     other_factor_axes,
     part,
 )
-from openvino import opset15 as ops
-
 from ov_moe.transformations.families import find_blocks
 
 

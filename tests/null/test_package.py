@@ -22,20 +22,22 @@ PACKAGE = ROOT / "ov_moe"
 # compiler, demo, ...) wires the layers together and is above all of them; nobody imports the command line.
 LAYERS = (
     {"errors", "formats", "spec"},
-    {"arguments", "children", "refusal", "storage"},
-    {"config"},
+    {"arguments", "children", "openvino_errors", "storage"},
+    {"options"},
     {"kernels"},
-    {"devices"},
-    {"reference", "virtual_gpu"},
+    {"devices", "virtual_gpu"},
+    {"reference"},
     {"ops"},
     {"transformations"},
 )
 WIRING = len(LAYERS)
+# The virtual GPU stands on a device's runtime, and the choice of a device may start it.
+KNOW_EACH_OTHER = {"devices", "virtual_gpu"}
 
 # Where OpenVINO must stay out: kernels are text, and the virtual GPU has to start before it.
 WITHOUT_OPENVINO = (
     "kernels",
-    "bench",
+    "kernel_bench",
     "virtual_gpu",
     "devices/intel_cpu_runtime",
     "devices/opencl",
@@ -45,13 +47,15 @@ WITHOUT_OPENVINO = (
     "spec",
     "arguments",
     "children",
-    "refusal",
+    "openvino_errors",
     "storage",
-    "config",
+    "options",
     "commands",
     "cli",
-    "demo/place",
+    "devices/place",
 )
+# Imported by processes that have OpenVINO already; a function asks for it.
+IN_A_FUNCTION = {"commands/tokenizer.py"}
 
 
 def rank(module: str) -> int:
@@ -104,10 +108,11 @@ def test_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> None:
         "virtual_gpu/*.c",
         "virtual_gpu/*.h",
         "demo/model/*",
-        "bench/cl/*.cl",
-        "bench/data/*",
+        "kernel_bench/cl/*.cl",
+        "kernel_bench/data/*",
         "py.typed",
-        "transformations/*.py",
+        "transformations/*/*.py",
+        "testing/*.py",
     )
     expected = {f"ov_moe/{path.relative_to(PACKAGE).as_posix()}" for path in sources()}
     for kind in kinds:
@@ -141,7 +146,7 @@ def test_wheel_works_without_the_checkout(wheel: zipfile.ZipFile, tmp_path: Path
     assert done.stdout.strip() == str(tmp_path / "ov_moe" / "demo" / "model")
 
 
-@pytest.mark.parametrize("module", ["ov_moe", "ov_moe.cli", "ov_moe.virtual_gpu", "ov_moe.demo.place"])
+@pytest.mark.parametrize("module", ["ov_moe", "ov_moe.cli", "ov_moe.virtual_gpu", "ov_moe.devices.place"])
 def test_importing_does_not_import_openvino(module: str) -> None:
     code = f"import sys, {module}; sys.exit('openvino' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -162,7 +167,7 @@ def test_layers_import_only_downwards() -> None:
         mine = here.parts[0].removesuffix(".py")
         for name in imported(path):
             theirs = name.split(".")[1] if name.startswith("ov_moe.") else mine
-            upwards = rank(theirs) >= rank(mine) and rank(mine) != WIRING
+            upwards = rank(theirs) >= rank(mine) != WIRING and not {mine, theirs} <= KNOW_EACH_OTHER
             if theirs != mine and (upwards or theirs == "cli"):
                 wrong.append(f"{here} imports {name}")
     assert wrong == []
@@ -172,5 +177,6 @@ def test_layers_import_only_downwards() -> None:
 def test_openvino_stays_out_of(part: str) -> None:
     files = [path for path in sources() if path.relative_to(PACKAGE).as_posix().startswith((f"{part}/", f"{part}.py"))]
     assert files
+    files = [path for path in files if path.relative_to(PACKAGE).as_posix() not in IN_A_FUNCTION]
     names = {name for path in files for name in imported(path)}
     assert not any(name.split(".")[0] == "openvino" for name in names)

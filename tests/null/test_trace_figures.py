@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from ov_moe.bench.recorded import read_table
 from ov_moe.demo import MODEL
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernel_bench.recorded import read_table
 from ov_moe.trace import app, plots, simulate
 from ov_moe.trace.imbalance import imbalance, over_prefills
 from ov_moe.trace.recording import Layer, Recording, load

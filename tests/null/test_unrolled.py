@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
-from graphs import Edit, find_node, route, swap
-from graphs_experts import BlockWeights
-from graphs_unrolled import Family, unrolled_model
 from openvino import opset15 as ops
 from unrolled_values import EXACT, dense
 
+from ov_moe.testing.experts import BlockWeights
+from ov_moe.testing.graphs import Edit, find_node, route, swap
+from ov_moe.testing.unrolled import Family, unrolled_model
 from ov_moe.transformations.block import MoEBlock
 from ov_moe.transformations.families import find_blocks
 

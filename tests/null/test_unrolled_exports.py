@@ -9,8 +9,9 @@ import openvino as ov
 import pytest
 from unrolled_values import block_values, expected_of
 
-from ov_moe.transformations import sorted_experts, unrolled
 from ov_moe.transformations.families import find_blocks
+from ov_moe.transformations.sorted import by_expert
+from ov_moe.transformations.unrolled import masked
 
 EXPORTS = Path(__file__).resolve().parents[3] / "shared" / "models"
 E, K, H, I = 8, 2, 128, 64  # noqa: E741
@@ -67,5 +68,5 @@ def test_no_other_export_has_a_region_of_these_families() -> None:
     for path in sorted(EXPORTS.glob("*/openvino_model.xml")):
         if path.parent.name not in EXPORTED:
             model = ov.Core().read_model(path)
-            assert unrolled.find(model) == ([], []), path.parent.name
-            assert sorted_experts.find(model) == ([], []), path.parent.name
+            assert masked.find(model) == ([], []), path.parent.name
+            assert by_expert.find(model) == ([], []), path.parent.name

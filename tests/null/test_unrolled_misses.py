@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import openvino as ov
 import pytest
-from graphs import Edit, swap
-from graphs_misses_unrolled import SORTED, UNROLLED, H, I, K, family_model
-from graphs_unrolled import Family, unrolled_model
 from openvino import opset15 as ops
 
+from ov_moe.testing.graphs import Edit, swap
+from ov_moe.testing.misses_unrolled import SORTED, UNROLLED, H, I, K, family_model
+from ov_moe.testing.unrolled import Family, unrolled_model
 from ov_moe.transformations.families import find_blocks
 
 

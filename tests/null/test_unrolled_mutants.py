@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import openvino as ov
 import pytest
-from graphs_unrolled import Family, unrolled_model
 from openvino import opset15 as ops
 from unrolled_values import block_values, expected_of
 
+from ov_moe.testing.unrolled import Family, unrolled_model
 from ov_moe.transformations.families import find_blocks
 
 E, K, H, I = 3, 2, 4, 6  # noqa: E741

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import pytest
-from graphs import integer_constant, pack
 
 from ov_moe.spec import Precision, ProjectionSpec
+from ov_moe.testing.graphs import integer_constant, pack
 from ov_moe.transformations.not_matched import NotMatched
-from ov_moe.transformations.stack import stack, stack_constants
-from ov_moe.transformations.unrolled_weights import MatrixWeights
+from ov_moe.transformations.unrolled.stack import stack, stack_constants
+from ov_moe.transformations.unrolled.weights import MatrixWeights
 
 MIB = 1 << 20
 

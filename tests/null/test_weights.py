@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
-from graphs import BlockWeights, RawWeights, decompressed, integer_constant, moe_block_model, pack, route
 
 from ov_moe import reference
 from ov_moe.formats import e8m0
 from ov_moe.spec import Precision, ProjectionSpec
+from ov_moe.testing.graphs import BlockWeights, RawWeights, decompressed, integer_constant, moe_block_model, pack, route
 from ov_moe.transformations.families import find_blocks
 from ov_moe.transformations.not_matched import NotMatched
 from ov_moe.transformations.raw_bytes import BITS, as_u8

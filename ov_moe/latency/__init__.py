@@ -1,7 +1,0 @@
-"""End-to-end latency of a model, rewritten and not: ``ov-moe bench``. Importing it does not import openvino."""
-
-from __future__ import annotations
-
-from ov_moe.latency.app import command
-
-__all__ = ["command"]
