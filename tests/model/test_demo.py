@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from ov_moe import __version__
-from ov_moe.demo import MODEL, place
+from ov_moe.demo import MODEL
 from ov_moe.demo.measure import Row
 from ov_moe.demo.run import check
+from ov_moe.devices import place
 from ov_moe.errors import OvMoeError
 
 COMMAND = Path(sys.executable).with_name("ov-moe")
