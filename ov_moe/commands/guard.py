@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import typer
 
-from ov_moe.commands.stop import IncompleteError
+from ov_moe.commands.stop import IncompleteError, Signals
 from ov_moe.errors import OvMoeError
 from ov_moe.openvino_errors import message_of
 
@@ -33,15 +33,18 @@ def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
     def stop(number: int, _frame: object) -> None:
         for other in numbers:
             signal.signal(other, signal.SIG_IGN)
+        Signals.received = number
         raise KeyboardInterrupt(number)
 
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
+    except IncompleteError as error:
+        _say(str(error), error.status)
+    except KeyboardInterrupt:
+        _say(interrupted, 128 + (Signals.received or signal.SIGINT))
     except OvMoeError as error:
-        _say(str(error), error.status if isinstance(error, IncompleteError) else 1)
-    except KeyboardInterrupt as interrupt:
-        _say(interrupted, 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
+        _say_unless_stopped(str(error), interrupted)
     except BrokenPipeError:
         _let_go_of_stdout()  # whoever read it has left
         raise typer.Exit(1) from None
@@ -50,12 +53,13 @@ def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
     except RuntimeError as error:
         if _OF_OPENVINO not in str(error):
             raise
-        _say(f"OpenVINO says: {message_of(error)}.")
+        _say_unless_stopped(f"OpenVINO says: {message_of(error)}.", interrupted)
     except OSError as error:
         if not error.filename:
             _let_go_of_stdout()
         _say(f"{error.filename or 'Standard output, or another stream'}: {error.strerror or error}.")
     finally:
+        Signals.received = None
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -63,6 +67,13 @@ def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
 def _let_go_of_stdout() -> None:
     """What Python still wants to flush at its end goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _say_unless_stopped(sentence: str, interrupted: str) -> None:
+    """Say what went wrong, or, where a signal came before it, that: the error is what became of the interruption."""
+    if Signals.received is None:
+        _say(sentence)
+    _say(interrupted, 128 + (Signals.received or signal.SIGINT))
 
 
 def _say(sentence: str, status: int = 1) -> None:

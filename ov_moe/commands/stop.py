@@ -12,6 +12,12 @@ from ov_moe.openvino_errors import message_of
 STOPS = (Exception, KeyboardInterrupt)
 
 
+class Signals:
+    """What asks to stop: OpenVINO turns a KeyboardInterrupt inside a callback into an error of its own."""
+
+    received: int | None = None
+
+
 @dataclass(frozen=True)
 class Stop:
     """An early end.
@@ -27,8 +33,8 @@ class Stop:
     @staticmethod
     def by(error: BaseException) -> Stop:
         """The end that an error or a signal brought."""
-        if isinstance(error, KeyboardInterrupt):
-            return Stop("Interrupted.", 128 + (error.args[0] if error.args else signal.SIGINT))
+        if Signals.received is not None or isinstance(error, KeyboardInterrupt):
+            return Stop("Interrupted.", 128 + (Signals.received or signal.SIGINT))
         if isinstance(error, OvMoeError):
             return Stop(str(error))
         if isinstance(error, OSError):
