@@ -1,14 +1,15 @@
 """A minimal greedy generator for stateful language models, as optimum-intel exports them.
 
-It is what the demo and the latency benchmark run, on token ids and without a tokenizer; for real use take
+It is what the demo, the latency benchmark and the trace run, on token ids and without a tokenizer; for real use take
 optimum-intel or openvino-genai. All rows of a batch have the same length: there is no padding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,22 @@ class Timings:
 
     prefill_s: float
     decode_s: list[float] = field(default_factory=list)
+
+
+class Step(NamedTuple):
+    """One step of a greedy generation.
+
+    Attributes:
+        logits: float32 [B,S,V], as ``Session.step`` gives them.
+        tokens: int64 [B,1], the most likely next ones.
+        infer_s: Seconds that the model took.
+        step_s: The same with the choice of the tokens.
+    """
+
+    logits: Logits
+    tokens: Tokens
+    infer_s: float
+    step_s: float
 
 
 class Session:
@@ -157,21 +174,28 @@ def greedy(session: Session, prompt: npt.NDArray[np.int64], new_tokens: int) -> 
     if new_tokens < 1:
         raise InvalidInputError(f"new_tokens must be at least 1, not {new_tokens}.")
     session.reset()
-    start = perf_counter()
-    tokens = [_most_likely(session.step(prompt))]
-    prefill_s = perf_counter() - start
-    decode_s: list[float] = []
-    for _ in range(new_tokens - 1):
+    tokens, times = list[Tokens](), list[float]()
+    for step in greedy_steps(session.step, prompt, new_tokens):
+        tokens.append(step.tokens)
+        times.append(step.step_s)
+    return np.concatenate(tokens, axis=1), Timings(times[0], times[1:])
+
+
+def greedy_steps(step: Callable[[Tokens], Logits], prompt: Tokens, count: int) -> Iterator[Step]:
+    """Feeds a prompt and then, one at a time, the most likely tokens; what is done between steps is not timed.
+
+    Args:
+        step: Of a session, which is not reset here: ``Session.step``, or what does as it does.
+        prompt: int64 [B,S].
+        count: Steps, the prompt's included.
+    """
+    ids = prompt
+    for _ in range(count):
         start = perf_counter()
-        tokens.append(_most_likely(session.step(tokens[-1])))
-        decode_s.append(perf_counter() - start)
-    return np.concatenate(tokens, axis=1), Timings(prefill_s, decode_s)
-
-
-def _most_likely(logits: Logits) -> Tokens:
-    """The next token of each sequence: float32 [B,S,V] -> int64 [B,1]."""
-    tokens: Tokens = logits[:, -1:, :].argmax(axis=-1).astype(np.int64)
-    return tokens
+        logits = step(ids)
+        inferred = perf_counter()
+        ids = logits[:, -1:, :].argmax(axis=-1)
+        yield Step(logits, ids, inferred - start, perf_counter() - start)
 
 
 def _known_name(port: ov.ConstOutput) -> str:

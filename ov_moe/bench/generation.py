@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from time import perf_counter
+
+import numpy as np
 
 from ov_moe.commands.prompts import Ids
-from ov_moe.generate import Logits, Session
+from ov_moe.generate import Logits, Session, Tokens, greedy_steps
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,11 @@ class Generation:
 def generate(session: Session, prompt: Ids, new_tokens: int) -> Generation:
     """Reset the session and generate that many tokens, the most likely one each time; nothing ends earlier."""
     session.reset()
-    tokens: list[list[int]] = [[] for _ in prompt]
-    step_ms, infer_ms = list[float](), list[float]()
-    first: Logits | None = None
-    ids = prompt
-    for _ in range(new_tokens):
-        start = perf_counter()
-        logits = session.step(ids)
-        inferred = perf_counter()
-        ids = logits[:, -1:, :].argmax(axis=-1)
-        step_ms.append(1e3 * (perf_counter() - start))
-        infer_ms.append(1e3 * (inferred - start))
-        first = logits[:, -1, :] if first is None else first
-        for sequence, token in zip(tokens, ids[:, 0].tolist(), strict=True):
-            sequence.append(token)
-    assert first is not None, "new_tokens is at least 1"
-    return Generation(tokens, first, step_ms, infer_ms)
+    tokens, step_ms, infer_ms = list[Tokens](), list[float](), list[float]()
+    logits: list[Logits] = []
+    for step in greedy_steps(session.step, prompt, new_tokens):
+        logits = logits or [step.logits[:, -1, :]]
+        tokens.append(step.tokens)
+        step_ms.append(1e3 * step.step_s)
+        infer_ms.append(1e3 * step.infer_s)
+    return Generation(np.concatenate(tokens, axis=1).tolist(), logits[0], step_ms, infer_ms)

@@ -27,7 +27,7 @@ from ov_moe.compiler import compile_model
 from ov_moe.devices.target import parse_target
 from ov_moe.errors import InvalidInputError, OvMoeError
 from ov_moe.folder.read import read_original
-from ov_moe.generate import Logits, Session
+from ov_moe.generate import Logits, Session, greedy_steps
 from ov_moe.openvino_errors import translated
 from ov_moe.optimizer import optimize
 
@@ -161,13 +161,15 @@ def _fitting(ids: Ids, prompt: Prompt, vocabulary: int) -> Ids:
 def _profile(session: ProfiledSession, prompt: Ids, names: list[str], few_tokens: int) -> Profile:
     """The profile of a prompt and of further tokens, and how many rewritten blocks ran in each."""
     found = Profile()
+    phases = (FIRST, *[OTHER] * _PROFILED_TOKENS)
+
+    def step(ids: Ids) -> Logits:
+        machine.reset_launches()
+        return session.profiled_step(ids, OTHER if session.length else FIRST)
+
     for number in range(1 + _PROFILED):
         session.reset()
-        ids = prompt
-        for phase in (FIRST, *[OTHER] * _PROFILED_TOKENS):
-            machine.reset_launches()
-            logits = session.profiled_step(ids, phase)
-            ids = logits[:, -1:, :].argmax(axis=-1)
+        for phase, _ in zip(phases, greedy_steps(step, prompt, len(phases)), strict=True):
             found.proof.update({f"{phase}, {name}": value for name, value in machine.launches().items()})
         if not number:  # it may have built and allocated
             session.end_warm_up()

@@ -17,6 +17,7 @@ from ov_moe.compiler import compile_model
 from ov_moe.devices.target import parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.folder.read import read
+from ov_moe.generate import greedy_steps
 from ov_moe.ops import register
 from ov_moe.optimizer import optimize
 from ov_moe.options import Config
@@ -84,10 +85,8 @@ def record(
             size = ids.size
             session.reset()
             steps = list[Counts]()
-            for _ in range(new_tokens + 1):
-                logits = session.step(ids)
+            for _ in greedy_steps(session.step, ids, new_tokens + 1):
                 steps.append(session.counts(len(taps.layers), taps.experts))
-                ids = logits[:, -1:, :].argmax(axis=-1)
             done.append((steps[0], size, sum(steps[1:], none)))
     except STOPS as error:
         if not done:

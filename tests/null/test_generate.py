@@ -11,7 +11,7 @@ import pytest
 
 import ov_moe.generate
 from ov_moe.errors import InvalidInputError
-from ov_moe.generate import Session, greedy
+from ov_moe.generate import Logits, Session, Tokens, greedy, greedy_steps
 
 DEMO = Path(ov_moe.generate.__file__).parent / "demo" / "model"
 VOCAB = 256
@@ -136,6 +136,22 @@ def test_greedy_is_deterministic_and_follows_the_logits(compiled: ov.CompiledMod
     session.reset()
     logits = session.step(np.concatenate([PROMPT, tokens], axis=1))
     np.testing.assert_array_equal(logits[:, 19:-1].argmax(axis=-1), tokens)
+
+
+def test_each_step_is_fed_what_the_one_before_chose(compiled: ov.CompiledModel) -> None:
+    session, fed = Session(compiled), list[Tokens]()
+
+    def step(ids: Tokens) -> Logits:
+        fed.append(ids)
+        return session.step(ids)
+
+    steps = list(greedy_steps(step, PROMPT, 4))
+    assert session.length == PROMPT.shape[1] + 3
+    for ids, expected in zip(fed, [PROMPT, *(one.tokens for one in steps[:3])], strict=True):
+        np.testing.assert_array_equal(ids, expected)
+    for one in steps:
+        np.testing.assert_array_equal(one.tokens[:, 0], one.logits[:, -1].argmax(axis=-1))
+        assert 0 < one.infer_s <= one.step_s
 
 
 @pytest.mark.parametrize(
