@@ -15,7 +15,7 @@ from __future__ import annotations
 import openvino as ov
 
 from ..activation import read_gated
-from ..block import MoEBlock, Skipped
+from ..block import Experts, MoEBlock, Routing, Skipped, block_at
 from ..not_matched import NotMatched
 from ..regions import match_each
 from ..unrolled.expert_sum import expect_same_tokens, hidden_of, read_index_add, read_zeros
@@ -69,23 +69,8 @@ def match(last: ov.Node) -> MoEBlock:
     output_shape = read_zeros(added.base, x)
     expect_same_tokens(x, ids, weights)
     walk.expect_closed(last)
-    return MoEBlock(
-        name=str(last.get_friendly_name()),
-        x=x,
-        topk_ids=ids,
-        topk_weights=weights,
-        output=last.output(0),
-        experts=experts,
-        top_k=top_k,
-        hidden=hidden,
-        intermediate=intermediate,
-        gate=stack(gate_up.parts),
-        up=None,
-        down=stack(down.parts),
-        activation=gated.activation,
-        layout="halves",
-        output_shape=output_shape,
-    )
+    stacked = Experts(stack(gate_up.parts), None, stack(down.parts), gated.activation, "halves")
+    return block_at(last, x, Routing(ids, weights), stacked, output_shape)
 
 
 def _split_projection(walk: Walk, gate: ov.Output, up: ov.Output, bounds: Bounds) -> SlicedProjection:

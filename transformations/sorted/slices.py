@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import openvino as ov
 
 from ..not_matched import NotMatched
-from ..unrolled.weights import MatrixWeights, expect_matrix, read_projection
+from ..projections import read_projection
+from ..unrolled.weights import MatrixWeights, expect_matrix, read_matrix
 from ..walk import Walk, expect_dims, expect_integers
 from .counts import Bounds
 
@@ -46,7 +47,7 @@ def read_sliced_projection(walk: Walk, output: ov.Output, bounds: Bounds, role: 
     rows: ov.Output | None = None
     parts: list[MatrixWeights] = []
     for expert, one in enumerate(concat.input_values()):
-        sliced, part = read_projection(walk, one, f"{role} of expert {expert}")
+        sliced, part = read_projection(walk, one, f"{role} of expert {expert}", read_matrix)
         data = _slice_of(walk, sliced, bounds, expert)
         rows = data if rows is None else rows
         if data != rows:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import openvino as ov
 
+from ..block import Routing
 from ..not_matched import NotMatched
 from ..walk import Walk, dims, element_type, expect_dims, expect_integers
-from ..weights import ExpertWeights, read_weights
-from .routing import Routing, read_routing
+from ..weights import ExpertWeights
+from .routing import read_routing
 from .token_axes import token_axes
 
 
@@ -84,17 +85,6 @@ def read_ends(walk: Walk, total: ExpertSum, x: ov.Output) -> tuple[Routing, ov.O
     if not axes.agrees(token_axes(total.factors, routing.ids)):
         raise NotMatched("multiplies outputs and factors whose token axes cannot be shown to agree", total.weighted)
     return routing, axes.shape(total.hidden)
-
-
-def read_projection(walk: Walk, output: ov.Output, name: str) -> tuple[ov.Output, ExpertWeights]:
-    """(input, weights) of a batched MatMul with weights [E, N, K]; raises ``NotMatched``."""
-    node = walk.enter(output, "MatMul", f"the {name} projection")
-    attributes = node.get_attributes()
-    if attributes["transpose_a"]:
-        raise NotMatched("has transpose_a = true", node)
-    if not attributes["transpose_b"]:
-        raise NotMatched("has transpose_b = false", node)
-    return node.input_value(0), read_weights(node.input_value(1))
 
 
 def read_tokens(walk: Walk, repeated: ov.Output, experts: int, hidden: int) -> ov.Output:

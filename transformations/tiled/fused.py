@@ -15,12 +15,13 @@ import openvino as ov
 from openvino.op import Constant
 
 from ..activation import read_gated
-from ..block import MoEBlock, Skipped
+from ..block import Experts, MoEBlock, Skipped, block_at
 from ..not_matched import NotMatched
+from ..projections import read_projection
 from ..regions import has_fused_gate_up, match_each, regions
 from ..walk import Walk, dims, element_type, through_converts
-from ..weights import FLOATS, ExpertWeights
-from .expert_sum import expect_size, read_ends, read_expert_sum, read_projection, read_tokens
+from ..weights import FLOATS, ExpertWeights, read_weights
+from .expert_sum import expect_size, read_ends, read_expert_sum, read_tokens
 from .gate_up_parts import read_parts
 
 
@@ -54,25 +55,8 @@ def match(last: ov.Node) -> MoEBlock:
     expect_size(down, total.experts, total.hidden, intermediate)
     routing, output_shape = read_ends(walk, total, x)
     walk.expect_closed(last)
-    return MoEBlock(
-        name=str(last.get_friendly_name()),
-        x=x,
-        topk_ids=routing.ids,
-        topk_weights=routing.weights,
-        output=last.output(0),
-        experts=total.experts,
-        top_k=routing.top_k,
-        hidden=total.hidden,
-        intermediate=intermediate,
-        gate=gate,
-        up=None,
-        down=down,
-        activation=gated.activation,
-        layout=layout,
-        gate_bias=gate_bias,
-        down_bias=down_bias,
-        output_shape=output_shape,
-    )
+    experts = Experts(gate, None, down, gated.activation, layout, gate_bias, down_bias)
+    return block_at(last, x, routing, experts, output_shape)
 
 
 def _biased_projection(walk: Walk, output: ov.Output, name: str) -> tuple[ov.Output, ExpertWeights, Constant | None]:
@@ -84,7 +68,7 @@ def _biased_projection(walk: Walk, output: ov.Output, name: str) -> tuple[ov.Out
         product, added = (second, first) if second.get_node().get_type_name() == "MatMul" else (first, second)
         bias = _bias(added, dims(output))
         output = product
-    source, weights = read_projection(walk, output, name)
+    source, weights = read_projection(walk, output, f"the {name} projection", read_weights)
     return source, weights, bias
 
 

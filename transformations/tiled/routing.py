@@ -5,11 +5,10 @@ Whatever made those, softmax, sigmoid with a bias or a sparse mixer, stays as it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import openvino as ov
 
+from ..block import Routing
 from ..not_matched import NotMatched
 from ..shape_items import dimension, is_token_count, item
 from ..walk import (
@@ -23,15 +22,6 @@ from ..walk import (
     expect_integers,
     through_converts,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Routing:
-    """Top-k ids (i32 or i64) and weights (f32), both [T, k], and k."""
-
-    ids: ov.Output
-    weights: ov.Output
-    top_k: int
 
 
 def read_routing(walk: Walk, factors: ov.Output, experts: int) -> Routing:
@@ -65,7 +55,7 @@ def read_routing(walk: Walk, factors: ov.Output, experts: int) -> Routing:
     expect_dims(weights, (dims(ids)[0], top_k), "the top-k weights")
     if element_type(weights) != "f32":
         raise NotMatched(f"gives top-k weights of type {element_type(weights)}, not f32", weights.get_node())
-    return Routing(ids, weights, top_k)
+    return Routing(ids, weights)
 
 
 def _top_k(ids: ov.Output) -> int:

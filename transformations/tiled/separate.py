@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import openvino as ov
 
-from ..activation import read_gated
-from ..block import MoEBlock, Skipped
-from ..not_matched import NotMatched
+from ..block import Experts, MoEBlock, Skipped, block_at
+from ..projections import read_separate
 from ..regions import has_fused_gate_up, match_each, regions
 from ..walk import Walk
-from .expert_sum import expect_size, read_ends, read_expert_sum, read_projection, read_tokens
+from ..weights import read_weights
+from .expert_sum import expect_size, read_ends, read_expert_sum, read_tokens
 
 
 def find(model: ov.Model) -> tuple[list[MoEBlock], list[Skipped]]:
@@ -39,32 +39,12 @@ def match(last: ov.Node) -> MoEBlock:
     """
     walk = Walk()
     total = read_expert_sum(walk, last)
-    down_in, down = read_projection(walk, total.results, "down")
-    gated = read_gated(walk, down_in)
-    gate_in, gate = read_projection(walk, gated.gate, "gate")
-    up_in, up = read_projection(walk, gated.up, "up")
-    if gate_in != up_in:
-        raise NotMatched("multiplies a gate and an up projection of different inputs", down_in.get_node())
-    x = read_tokens(walk, gate_in, total.experts, total.hidden)
+    repeated, (gate, up, down), activation = read_separate(walk, total.results, read_weights)
+    x = read_tokens(walk, repeated, total.experts, total.hidden)
     intermediate = gate.spec.n
     expect_size(gate, total.experts, intermediate, total.hidden)
     expect_size(up, total.experts, intermediate, total.hidden)
     expect_size(down, total.experts, total.hidden, intermediate)
     routing, output_shape = read_ends(walk, total, x)
     walk.expect_closed(last)
-    return MoEBlock(
-        name=str(last.get_friendly_name()),
-        x=x,
-        topk_ids=routing.ids,
-        topk_weights=routing.weights,
-        output=last.output(0),
-        experts=total.experts,
-        top_k=routing.top_k,
-        hidden=total.hidden,
-        intermediate=intermediate,
-        gate=gate,
-        up=up,
-        down=down,
-        activation=gated.activation,
-        output_shape=output_shape,
-    )
+    return block_at(last, x, routing, Experts(gate, up, down, activation), output_shape)

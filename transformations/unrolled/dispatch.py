@@ -53,8 +53,8 @@ def read_selection(walk: Walk, tokens: ov.Output) -> Selection:
     return Selection(int(index.reshape(-1)[0]), choice.input_value(0), split)
 
 
-def read_mask(walk: Walk, mask: ov.Output) -> tuple[ov.Output, int, int]:
-    """(ids [T, k], E, k) of Transpose(OneHot(ids)) [E, k, T].
+def read_mask(walk: Walk, mask: ov.Output) -> tuple[ov.Output, int]:
+    """(ids [T, k], E) of Transpose(OneHot(ids)) [E, k, T].
 
     Raises:
         NotMatched: E or k is not static, or ``mask`` is anything else than 1 where ids[t, s] = e, else 0.
@@ -74,7 +74,7 @@ def read_mask(walk: Walk, mask: ov.Output) -> tuple[ov.Output, int, int]:
         raise NotMatched(f"reads expert ids of type {element_type(ids)}, not i32 or i64", one_hot)
     if experts is None or len(dims(ids)) != 2 or dims(ids)[1] is None:
         raise NotMatched("does not read [T, k] ids of a fixed number of experts with a fixed k", one_hot)
-    return ids, int(experts.reshape(-1)[0]), dims(ids)[1] or 0
+    return ids, int(experts.reshape(-1)[0])
 
 
 def read_factors(walk: Walk, factors: ov.Output, selection: Selection, top_k: int) -> ov.Output:

@@ -20,9 +20,9 @@ import openvino as ov
 
 from ov_moe.spec import Activation
 
-from ..activation import read_gated
-from ..block import MoEBlock, Skipped
+from ..block import Experts, MoEBlock, Routing, Skipped, block_at
 from ..not_matched import NotMatched
+from ..projections import read_separate
 from ..regions import match_each
 from ..walk import Walk, dims
 from .dispatch import read_factors, read_mask, read_selection
@@ -30,7 +30,7 @@ from .expert_sum import expect_same_tokens, hidden_of, read_index_add, read_zero
 from .regions import chain, has_sorted_rows, scatter_regions
 from .rows import rows_and_factors, x_of_gather
 from .stack import stack
-from .weights import MatrixWeights, expect_matrix, read_projection
+from .weights import MatrixWeights, expect_matrix, read_matrix
 
 _SHARED = {"mask": "mask of chosen experts", "x": "x", "weights": "top-k weights", "activation": "activation"}
 
@@ -75,8 +75,8 @@ def match(last: ov.Node) -> MoEBlock:
         walk.enter(scatter.output(0), "ScatterElementsUpdate", "the sum of the experts so far")
     found = [_read_expert(walk, scatter, hidden) for scatter in scatters]
     first = found[0]
-    ids, experts, top_k = read_mask(walk, first.mask)
-    by_index = _in_order(found, experts, last)
+    ids, count = read_mask(walk, first.mask)
+    by_index = _in_order(found, count, last)
     intermediate = first.gate.spec.n
     for index, expert in enumerate(by_index):
         expect_matrix(expert.gate, intermediate, hidden, f"a gate projection of expert {index}")
@@ -86,22 +86,13 @@ def match(last: ov.Node) -> MoEBlock:
     output_shape = read_zeros(start, first.x)
     expect_same_tokens(first.x, ids, first.weights)
     walk.expect_closed(last)
-    return MoEBlock(
-        name=str(last.get_friendly_name()),
-        x=first.x,
-        topk_ids=ids,
-        topk_weights=first.weights,
-        output=last.output(0),
-        experts=experts,
-        top_k=top_k,
-        hidden=hidden,
-        intermediate=intermediate,
+    experts = Experts(
         gate=stack([expert.gate for expert in by_index]),
         up=stack([expert.up for expert in by_index]),
         down=stack([expert.down for expert in by_index]),
         activation=first.activation,
-        output_shape=output_shape,
     )
+    return block_at(last, first.x, Routing(ids, first.weights), experts, output_shape)
 
 
 def _read_expert(walk: Walk, scatter: ov.Node, hidden: int) -> _Expert:
@@ -110,20 +101,15 @@ def _read_expert(walk: Walk, scatter: ov.Node, hidden: int) -> _Expert:
     role = f"of expert {selection.expert}"
     weighted = walk.enter(added.updates, "Multiply", f"the weighting of the rows {role}")
     rows, factors = rows_and_factors(weighted, hidden)
-    down_in, down = read_projection(walk, rows, f"the down projection {role}")
-    gated = read_gated(walk, down_in)
-    gate_in, gate = read_projection(walk, gated.gate, f"the gate projection {role}")
-    up_in, up = read_projection(walk, gated.up, f"the up projection {role}")
-    if up_in != gate_in:
-        raise NotMatched("multiplies a gate and an up projection of different inputs", down_in.get_node())
-    x, tokens = x_of_gather(walk, gate_in, hidden, f"the tokens {role}")
+    gathered, (gate, up, down), activation = read_separate(walk, rows, read_matrix, f" {role}")
+    x, tokens = x_of_gather(walk, gathered, hidden, f"the tokens {role}")
     if tokens != selection.tokens:
         raise NotMatched(f"multiplies other tokens {role} than those to which it adds", weighted)
     top_k = dims(selection.mask)[1]
     if top_k is None:
         raise NotMatched("gives a mask without a fixed k", selection.mask.get_node())
     weights = read_factors(walk, factors, selection, top_k)
-    return _Expert(scatter, selection.expert, selection.mask, x, weights, gate, up, down, gated.activation)
+    return _Expert(scatter, selection.expert, selection.mask, x, weights, gate, up, down, activation)
 
 
 def _in_order(found: list[_Expert], experts: int, last: ov.Node) -> list[_Expert]:

@@ -10,7 +10,6 @@ from openvino.op import Constant
 from ov_moe.spec import ProjectionSpec
 
 from ..not_matched import NotMatched
-from ..walk import Walk
 from ..weights import read_chain
 
 
@@ -29,26 +28,6 @@ class MatrixWeights:
     values: Constant
     scale: Constant | None
     zero_point: Constant | None
-
-
-def read_projection(walk: Walk, output: ov.Output, role: str) -> tuple[ov.Output, MatrixWeights]:
-    """(input, weights) of a MatMul with the weights [N, K] of one expert.
-
-    Args:
-        walk: Gathers the MatMul.
-        output: [rows, N].
-        role: What the projection stands for, e.g. ``the gate projection of expert 3``.
-
-    Raises:
-        NotMatched: It is no MatMul, transposes anything but the weights, or these cannot be read.
-    """
-    node = walk.enter(output, "MatMul", role)
-    attributes = node.get_attributes()
-    if attributes["transpose_a"]:
-        raise NotMatched("has transpose_a = true", node)
-    if not attributes["transpose_b"]:
-        raise NotMatched("has transpose_b = false", node)
-    return node.input_value(0), read_matrix(node.input_value(1))
 
 
 def read_matrix(output: ov.Output) -> MatrixWeights:
