@@ -121,7 +121,8 @@ bool vgpu_cache_load(vgpu_hash key, struct vgpu_text *axes, struct vgpu_text *bi
         return false;
     bool good = trusted(file) && fread(&header, sizeof header, 1, file) == 1 &&
                 !memcmp(header.magic, magic, sizeof magic) && read_text(file, header.axes_bytes, axes) &&
-                read_text(file, header.binary_bytes, binary) && fgetc(file) == EOF && checksum(axes, binary) == header.checksum;
+                read_text(file, header.binary_bytes, binary) && fgetc(file) == EOF &&
+                checksum(axes, binary) == header.checksum;
     fclose(file);
     return good;
 }

@@ -10,7 +10,8 @@ cl_context vgpu_clCreateContext(const intptr_t *properties, cl_uint count, const
                                 vgpu_context_callback *notify, void *user, cl_int *error)
 {
     /* Only what the plugin asks for: nothing but a device, and perhaps its platform. */
-    bool plain = count == 1 && devices && vgpu_ours(devices[0]) && !notify && (!properties || !properties[0] || !properties[2]);
+    bool plain =
+        count == 1 && devices && vgpu_ours(devices[0]) && !notify && (!properties || !properties[0] || !properties[2]);
     if (!plain)
         return DRIVER(clCreateContext)(properties, count, devices, notify, user, error);
     pthread_mutex_lock(&lock);

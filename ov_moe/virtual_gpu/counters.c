@@ -122,8 +122,8 @@ char *ov_moe_vgpu_snapshot(void)
         for (const struct vgpu_launch *launch = launches[bucket]; launch; launch = launch->next)
             if (launch->count) {
                 vgpu_text_addf(&out, "%s\"%s\":{\"count\":%llu,\"groups\":%llu,\"last_groups\":%llu}", comma,
-                               launch->name, (unsigned long long)launch->count,
-                               (unsigned long long)launch->groups, (unsigned long long)launch->last_groups);
+                               launch->name, (unsigned long long)launch->count, (unsigned long long)launch->groups,
+                               (unsigned long long)launch->last_groups);
                 comma = ",";
             }
     vgpu_text_addf(&out, "},\"allocations\":{");

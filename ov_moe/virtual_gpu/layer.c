@@ -18,7 +18,8 @@ enum { CL_LAYER_API_VERSION = 0x4240, CL_LAYER_NAME = 0x4241, CL_LAYER_API_VERSI
 
 typedef cl_int clIcdGetPlatformIDsKHR_t(cl_uint, cl_platform_id *, cl_uint *);
 
-EXPORTED const char *ov_moe_vgpu_open(const char *runtime, const char *programs, bool fast_build, unsigned hold_seconds);
+EXPORTED const char *ov_moe_vgpu_open(const char *runtime, const char *programs, bool fast_build,
+                                      unsigned hold_seconds);
 EXPORTED unsigned ov_moe_vgpu_layers(void);
 EXPORTED cl_platform_id ov_moe_vgpu_platform(void);
 EXPORTED cl_int clGetLayerInfo(VGPU_ANSWER);

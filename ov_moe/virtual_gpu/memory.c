@@ -6,8 +6,8 @@
 #include "vgpu.h"
 
 typedef void *clHostMemAllocINTEL_t(cl_context, const cl_ulong *properties, size_t bytes, cl_uint align, cl_int *);
-typedef void *clDeviceMemAllocINTEL_t(cl_context, cl_device_id, const cl_ulong *properties, size_t bytes,
-                                      cl_uint align, cl_int *);
+typedef void *clDeviceMemAllocINTEL_t(cl_context, cl_device_id, const cl_ulong *properties, size_t bytes, cl_uint align,
+                                      cl_int *);
 typedef cl_int clMemFreeINTEL_t(cl_context, void *);
 typedef cl_int clGetMemAllocInfoINTEL_t(cl_context, const void *, VGPU_ANSWER);
 
@@ -65,7 +65,8 @@ cl_mem vgpu_clCreateBufferWithProperties(cl_context context, const cl_ulong *pro
                                          size_t bytes, void *host, cl_int *error)
 {
     void *initial = NULL;
-    bool padded = vgpu_ours(context) && bytes && !(flags & CL_MEM_USE_HOST_PTR) && (host || !(flags & CL_MEM_COPY_HOST_PTR));
+    bool padded =
+        vgpu_ours(context) && bytes && !(flags & CL_MEM_USE_HOST_PTR) && (host || !(flags & CL_MEM_COPY_HOST_PTR));
     if (padded) {
         /* calloc gives the runtime zeros to copy from, without touching memory for large sizes. */
         initial = calloc(1, bytes + VGPU_PADDING);
@@ -112,8 +113,8 @@ static void *usm_born(void *pointer, enum vgpu_memory_kind kind, size_t bytes)
     return pointer;
 }
 
-/* GPU_ENABLE_LARGE_ALLOCATIONS asks for buffers above CL_DEVICE_MAX_MEM_ALLOC_SIZE by a flag of Intel's GPU driver, which
-   the runtime for CPUs refuses. */
+/* GPU_ENABLE_LARGE_ALLOCATIONS asks for buffers above CL_DEVICE_MAX_MEM_ALLOC_SIZE by a flag of Intel's GPU driver,
+   which the runtime for CPUs refuses. */
 #define ALLOW_UNRESTRICTED_SIZE ((cl_ulong)1 << 23)
 #define PROPERTIES 16
 
@@ -135,7 +136,8 @@ static const cl_ulong *known(const cl_ulong *properties, cl_ulong kept[PROPERTIE
 static void *host_alloc(cl_context context, const cl_ulong *properties, size_t bytes, cl_uint align, cl_int *error)
 {
     cl_ulong kept[PROPERTIES];
-    return usm_born(driver_host(context, known(properties, kept), bytes + VGPU_PADDING, align, error), VGPU_USM_HOST, bytes);
+    return usm_born(driver_host(context, known(properties, kept), bytes + VGPU_PADDING, align, error), VGPU_USM_HOST,
+                    bytes);
 }
 
 static void *device_alloc(cl_context context, cl_device_id device, const cl_ulong *properties, size_t bytes,

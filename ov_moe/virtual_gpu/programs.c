@@ -18,7 +18,7 @@ struct program {
     bool from_source, keep_optimised;
     vgpu_hash sources;
     struct vgpu_part *swapped; /* the parts of the source whose dimensions change places */
-    char *axes;              /* after a build: "kernel axis\n" for each kernel of those parts */
+    char *axes;                /* after a build: "kernel axis\n" for each kernel of those parts */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -49,8 +49,8 @@ static cl_program actual(cl_program handle)
 
 /* ---- creation ---- */
 
-/* The plugin writes a custom layer's name into a comment; without it equal layers of a model are one program, built once
-   and then loaded. */
+/* The plugin writes a custom layer's name into a comment; without it equal layers of a model are one program, built
+   once and then loaded. */
 static void drop_layer_name(char *source)
 {
     char *comment = strstr(source, "// Layer ");
@@ -110,8 +110,8 @@ cl_program vgpu_clCreateProgramWithBinary(cl_context context, cl_uint count, con
             program->axes = strndup((const char *)binaries[0] + length, trailer.axes_bytes);
         }
     }
-    cl_program handle = DRIVER(clCreateProgramWithBinary)(context, count, devices, length ? &length : lengths,
-                                                          binaries, status, error);
+    cl_program handle =
+        DRIVER(clCreateProgramWithBinary)(context, count, devices, length ? &length : lengths, binaries, status, error);
     if (handle)
         remember(handle, program);
     else
@@ -175,8 +175,7 @@ static bool build_from_cache(cl_program handle, struct program *program, cl_devi
     }
     if (vgpu_cache_load(key, &axes, &binary)) {
         const unsigned char *bytes = (const unsigned char *)binary.data;
-        stand_in =
-            DRIVER(clCreateProgramWithBinary)(context, 1, &device, &binary.length, &bytes, &status, &error);
+        stand_in = DRIVER(clCreateProgramWithBinary)(context, 1, &device, &binary.length, &bytes, &status, &error);
         if (stand_in && DRIVER(clBuildProgram)(stand_in, 1, &device, NULL, NULL, NULL)) {
             DRIVER(clReleaseProgram)(stand_in);
             stand_in = NULL;
@@ -286,8 +285,7 @@ cl_int vgpu_clBuildProgram(cl_program handle, cl_uint count, const cl_device_id 
 
 /* ---- questions ---- */
 
-static cl_int binary_sizes(cl_program handle, const struct program *program, size_t size, void *value,
-                           size_t *size_ret)
+static cl_int binary_sizes(cl_program handle, const struct program *program, size_t size, void *value, size_t *size_ret)
 {
     size_t bytes = 0;
     cl_int error = DRIVER(clGetProgramInfo)(actual(handle), CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL);

@@ -14,15 +14,15 @@
 #include "vgpu.h"
 
 static const char prefix[] = "#define native_powr(x, y) powr(fabs(x), y)\n"
-                                  "#define native_recip(x) (1 / (x))\n"
-                                  "#define native_divide(x, y) ((x) / (y))\n"
-                                  "#define native_exp(x) exp(x)\n"
-                                  "#define native_exp10(x) exp10(x)\n"
-                                  "#define native_rsqrt(x) rsqrt(x)\n"
-                                  "#define native_sin(x) sin(x)\n"
-                                  "#define native_cos(x) cos(x)\n"
-                                  "#define native_tan(x) tan(x)\n"
-                                  "#line 1\n";
+                             "#define native_recip(x) (1 / (x))\n"
+                             "#define native_divide(x, y) ((x) / (y))\n"
+                             "#define native_exp(x) exp(x)\n"
+                             "#define native_exp10(x) exp10(x)\n"
+                             "#define native_rsqrt(x) rsqrt(x)\n"
+                             "#define native_sin(x) sin(x)\n"
+                             "#define native_cos(x) cos(x)\n"
+                             "#define native_tan(x) tan(x)\n"
+                             "#line 1\n";
 
 static const char *const id_functions[] = {
     "get_global_id",  "get_local_id",   "get_group_id",      "get_global_size",
@@ -106,8 +106,8 @@ static void add_swapped(struct vgpu_text *out, const char *source, int axis)
 {
     vgpu_text_addf(out, "\n");
     for (size_t i = 0; i < id_function_count; i++)
-        vgpu_text_addf(out, "#define %s(d) %s((d) == 0 ? %d : (d) == %d ? 0 : (d))\n", id_functions[i],
-                       id_functions[i], axis, axis);
+        vgpu_text_addf(out, "#define %s(d) %s((d) == 0 ? %d : (d) == %d ? 0 : (d))\n", id_functions[i], id_functions[i],
+                       axis, axis);
     vgpu_text_addf(out, "#define get_global_linear_id() (((get_global_id(2) - get_global_offset(2)) * "
                         "get_global_size(1) + get_global_id(1) - get_global_offset(1)) * get_global_size(0) + "
                         "get_global_id(0) - get_global_offset(0))\n");

@@ -60,15 +60,14 @@ typedef cl_context clCreateContext_t(const intptr_t *properties, cl_uint count, 
                                      vgpu_context_callback *, void *user, cl_int *error);
 typedef cl_int clRetainContext_t(cl_context);
 typedef cl_mem clCreateBuffer_t(cl_context, cl_bitfield flags, size_t bytes, void *host, cl_int *error);
-typedef cl_mem clCreateBufferWithProperties_t(cl_context, const cl_ulong *properties, cl_bitfield flags,
-                                              size_t bytes, void *host, cl_int *error);
+typedef cl_mem clCreateBufferWithProperties_t(cl_context, const cl_ulong *properties, cl_bitfield flags, size_t bytes,
+                                              void *host, cl_int *error);
 typedef cl_int clGetMemObjectInfo_t(cl_mem, VGPU_ANSWER);
 typedef cl_int clSetMemObjectDestructorCallback_t(cl_mem, vgpu_memory_callback *, void *user);
-typedef cl_program clCreateProgramWithSource_t(cl_context, cl_uint count, const char **strings,
-                                               const size_t *lengths, cl_int *error);
-typedef cl_program clCreateProgramWithBinary_t(cl_context, cl_uint count, const cl_device_id *,
-                                               const size_t *lengths, const unsigned char **binaries,
-                                               cl_int *status, cl_int *error);
+typedef cl_program clCreateProgramWithSource_t(cl_context, cl_uint count, const char **strings, const size_t *lengths,
+                                               cl_int *error);
+typedef cl_program clCreateProgramWithBinary_t(cl_context, cl_uint count, const cl_device_id *, const size_t *lengths,
+                                               const unsigned char **binaries, cl_int *status, cl_int *error);
 typedef cl_int clRetainProgram_t(cl_program);
 typedef cl_int clReleaseProgram_t(cl_program);
 typedef cl_int clBuildProgram_t(cl_program, cl_uint count, const cl_device_id *, const char *options,
@@ -87,63 +86,62 @@ typedef cl_int clGetEventProfilingInfo_t(cl_event, VGPU_ANSWER);
 typedef cl_int clFinish_t(cl_queue);
 typedef cl_int clEnqueueReadBuffer_t(cl_queue, cl_mem, cl_uint blocking, size_t offset, size_t bytes, void *,
                                      VGPU_EVENTS);
-typedef cl_int clEnqueueWriteBuffer_t(cl_queue, cl_mem, cl_uint blocking, size_t offset, size_t bytes,
-                                      const void *, VGPU_EVENTS);
+typedef cl_int clEnqueueWriteBuffer_t(cl_queue, cl_mem, cl_uint blocking, size_t offset, size_t bytes, const void *,
+                                      VGPU_EVENTS);
 typedef cl_int clEnqueueReadBufferRect_t(cl_queue, cl_mem, cl_uint blocking, const size_t *, const size_t *,
                                          const size_t *, size_t, size_t, size_t, size_t, void *, VGPU_EVENTS);
 typedef cl_int clEnqueueWriteBufferRect_t(cl_queue, cl_mem, cl_uint blocking, const size_t *, const size_t *,
-                                          const size_t *, size_t, size_t, size_t, size_t, const void *,
-                                          VGPU_EVENTS);
-typedef cl_int clEnqueueReadImage_t(cl_queue, cl_mem, cl_uint blocking, const size_t *, const size_t *, size_t,
-                                    size_t, void *, VGPU_EVENTS);
-typedef cl_int clEnqueueWriteImage_t(cl_queue, cl_mem, cl_uint blocking, const size_t *, const size_t *, size_t,
-                                     size_t, const void *, VGPU_EVENTS);
-typedef void *clEnqueueMapBuffer_t(cl_queue, cl_mem, cl_uint blocking, cl_bitfield flags, size_t offset,
-                                   size_t bytes, VGPU_EVENTS, cl_int *error);
-typedef void *clEnqueueMapImage_t(cl_queue, cl_mem, cl_uint blocking, cl_bitfield flags, const size_t *,
-                                  const size_t *, size_t *, size_t *, VGPU_EVENTS, cl_int *error);
+                                          const size_t *, size_t, size_t, size_t, size_t, const void *, VGPU_EVENTS);
+typedef cl_int clEnqueueReadImage_t(cl_queue, cl_mem, cl_uint blocking, const size_t *, const size_t *, size_t, size_t,
+                                    void *, VGPU_EVENTS);
+typedef cl_int clEnqueueWriteImage_t(cl_queue, cl_mem, cl_uint blocking, const size_t *, const size_t *, size_t, size_t,
+                                     const void *, VGPU_EVENTS);
+typedef void *clEnqueueMapBuffer_t(cl_queue, cl_mem, cl_uint blocking, cl_bitfield flags, size_t offset, size_t bytes,
+                                   VGPU_EVENTS, cl_int *error);
+typedef void *clEnqueueMapImage_t(cl_queue, cl_mem, cl_uint blocking, cl_bitfield flags, const size_t *, const size_t *,
+                                  size_t *, size_t *, VGPU_EVENTS, cl_int *error);
 typedef void *clGetExtensionFunctionAddress_t(const char *name);
 typedef void *clGetExtensionFunctionAddressForPlatform_t(cl_platform_id, const char *name);
 
 /* Slots of the ICD dispatch table, whose order is fixed for good (Khronos, CL/cl_icd.h). */
-#define VGPU_OVERRIDDEN(ENTRY)                                                                     \
-    ENTRY(clGetPlatformInfo, 1)                                                                    \
-    ENTRY(clGetDeviceIDs, 2)                                                                       \
-    ENTRY(clGetDeviceInfo, 3)                                                                      \
-    ENTRY(clCreateContext, 4)                                                                      \
-    ENTRY(clCreateBuffer, 14)                                                                      \
-    ENTRY(clGetMemObjectInfo, 20)                                                                  \
-    ENTRY(clCreateProgramWithSource, 26)                                                           \
-    ENTRY(clCreateProgramWithBinary, 27)                                                           \
-    ENTRY(clBuildProgram, 30)                                                                      \
-    ENTRY(clGetProgramInfo, 32)                                                                    \
-    ENTRY(clGetProgramBuildInfo, 33)                                                               \
-    ENTRY(clCreateKernel, 34)                                                                      \
-    ENTRY(clCreateKernelsInProgram, 35)                                                            \
-    ENTRY(clWaitForEvents, 41)                                                                     \
-    ENTRY(clGetEventProfilingInfo, 45)                                                             \
-    ENTRY(clFinish, 47)                                                                            \
-    ENTRY(clEnqueueReadBuffer, 48)                                                                 \
-    ENTRY(clEnqueueWriteBuffer, 49)                                                                \
-    ENTRY(clEnqueueReadImage, 51)                                                                  \
-    ENTRY(clEnqueueWriteImage, 52)                                                                 \
-    ENTRY(clEnqueueMapBuffer, 56)                                                                  \
-    ENTRY(clEnqueueMapImage, 57)                                                                   \
-    ENTRY(clEnqueueNDRangeKernel, 59)                                                              \
-    ENTRY(clGetExtensionFunctionAddress, 65)                                                       \
-    ENTRY(clEnqueueReadBufferRect, 86)                                                             \
-    ENTRY(clEnqueueWriteBufferRect, 87)                                                            \
-    ENTRY(clGetExtensionFunctionAddressForPlatform, 107)                                           \
-    ENTRY(clCloneKernel, 137)                                                                      \
+#define VGPU_OVERRIDDEN(ENTRY)                           \
+    ENTRY(clGetPlatformInfo, 1)                          \
+    ENTRY(clGetDeviceIDs, 2)                             \
+    ENTRY(clGetDeviceInfo, 3)                            \
+    ENTRY(clCreateContext, 4)                            \
+    ENTRY(clCreateBuffer, 14)                            \
+    ENTRY(clGetMemObjectInfo, 20)                        \
+    ENTRY(clCreateProgramWithSource, 26)                 \
+    ENTRY(clCreateProgramWithBinary, 27)                 \
+    ENTRY(clBuildProgram, 30)                            \
+    ENTRY(clGetProgramInfo, 32)                          \
+    ENTRY(clGetProgramBuildInfo, 33)                     \
+    ENTRY(clCreateKernel, 34)                            \
+    ENTRY(clCreateKernelsInProgram, 35)                  \
+    ENTRY(clWaitForEvents, 41)                           \
+    ENTRY(clGetEventProfilingInfo, 45)                   \
+    ENTRY(clFinish, 47)                                  \
+    ENTRY(clEnqueueReadBuffer, 48)                       \
+    ENTRY(clEnqueueWriteBuffer, 49)                      \
+    ENTRY(clEnqueueReadImage, 51)                        \
+    ENTRY(clEnqueueWriteImage, 52)                       \
+    ENTRY(clEnqueueMapBuffer, 56)                        \
+    ENTRY(clEnqueueMapImage, 57)                         \
+    ENTRY(clEnqueueNDRangeKernel, 59)                    \
+    ENTRY(clGetExtensionFunctionAddress, 65)             \
+    ENTRY(clEnqueueReadBufferRect, 86)                   \
+    ENTRY(clEnqueueWriteBufferRect, 87)                  \
+    ENTRY(clGetExtensionFunctionAddressForPlatform, 107) \
+    ENTRY(clCloneKernel, 137)                            \
     ENTRY(clCreateBufferWithProperties, 146)
 
 /* Called, not overridden. */
-#define VGPU_CALLED(ENTRY)                                                                         \
-    ENTRY(clRetainContext, 6)                                                                      \
-    ENTRY(clRetainProgram, 28)                                                                     \
-    ENTRY(clReleaseProgram, 29)                                                                    \
-    ENTRY(clGetKernelInfo, 39)                                                                     \
-    ENTRY(clGetKernelWorkGroupInfo, 40)                                                            \
+#define VGPU_CALLED(ENTRY)              \
+    ENTRY(clRetainContext, 6)           \
+    ENTRY(clRetainProgram, 28)          \
+    ENTRY(clReleaseProgram, 29)         \
+    ENTRY(clGetKernelInfo, 39)          \
+    ENTRY(clGetKernelWorkGroupInfo, 40) \
     ENTRY(clSetMemObjectDestructorCallback, 83)
 
 #define VGPU_SLOT(name, slot) SLOT_##name = slot,

@@ -54,8 +54,8 @@ cl_int vgpu_clGetEventProfilingInfo(cl_event event, VGPU_ANSWER)
     return DRIVER(clGetEventProfilingInfo)(event, parameter, size, value, size_ret);
 }
 
-cl_int vgpu_clEnqueueReadBuffer(cl_queue queue, cl_mem memory, cl_uint blocking, size_t offset, size_t bytes,
-                                void *to, VGPU_EVENTS)
+cl_int vgpu_clEnqueueReadBuffer(cl_queue queue, cl_mem memory, cl_uint blocking, size_t offset, size_t bytes, void *to,
+                                VGPU_EVENTS)
 {
     bool alone = begin(queue, blocking);
     cl_int error = DRIVER(clEnqueueReadBuffer)(queue, memory, blocking, offset, bytes, to, event_count, events, event);
@@ -90,7 +90,7 @@ cl_int vgpu_clEnqueueWriteBufferRect(cl_queue queue, cl_mem memory, cl_uint bloc
 {
     bool alone = begin(queue, blocking);
     cl_int error = DRIVER(clEnqueueWriteBufferRect)(queue, memory, blocking, origin, host_origin, region, row, slice,
-                                            host_row, host_slice, from, event_count, events, event);
+                                                    host_row, host_slice, from, event_count, events, event);
     end(alone);
     return error;
 }
@@ -99,8 +99,8 @@ cl_int vgpu_clEnqueueReadImage(cl_queue queue, cl_mem image, cl_uint blocking, c
                                const size_t *region, size_t row, size_t slice, void *to, VGPU_EVENTS)
 {
     bool alone = begin(queue, blocking);
-    cl_int error = DRIVER(clEnqueueReadImage)(queue, image, blocking, origin, region, row, slice, to, event_count, events,
-                                      event);
+    cl_int error =
+        DRIVER(clEnqueueReadImage)(queue, image, blocking, origin, region, row, slice, to, event_count, events, event);
     end(alone);
     return error;
 }
@@ -109,8 +109,8 @@ cl_int vgpu_clEnqueueWriteImage(cl_queue queue, cl_mem image, cl_uint blocking, 
                                 const size_t *region, size_t row, size_t slice, const void *from, VGPU_EVENTS)
 {
     bool alone = begin(queue, blocking);
-    cl_int error = DRIVER(clEnqueueWriteImage)(queue, image, blocking, origin, region, row, slice, from, event_count, events,
-                                       event);
+    cl_int error = DRIVER(clEnqueueWriteImage)(queue, image, blocking, origin, region, row, slice, from, event_count,
+                                               events, event);
     end(alone);
     return error;
 }
@@ -119,8 +119,8 @@ void *vgpu_clEnqueueMapBuffer(cl_queue queue, cl_mem memory, cl_uint blocking, c
                               size_t bytes, VGPU_EVENTS, cl_int *error)
 {
     bool alone = begin(queue, blocking);
-    void *place = DRIVER(clEnqueueMapBuffer)(queue, memory, blocking, flags, offset, bytes, event_count, events, event,
-                                      error);
+    void *place =
+        DRIVER(clEnqueueMapBuffer)(queue, memory, blocking, flags, offset, bytes, event_count, events, event, error);
     end(alone);
     return place;
 }
@@ -129,8 +129,8 @@ void *vgpu_clEnqueueMapImage(cl_queue queue, cl_mem image, cl_uint blocking, cl_
                              const size_t *region, size_t *row, size_t *slice, VGPU_EVENTS, cl_int *error)
 {
     bool alone = begin(queue, blocking);
-    void *place = DRIVER(clEnqueueMapImage)(queue, image, blocking, flags, origin, region, row, slice, event_count, events,
-                                     event, error);
+    void *place = DRIVER(clEnqueueMapImage)(queue, image, blocking, flags, origin, region, row, slice, event_count,
+                                            events, event, error);
     end(alone);
     return place;
 }
