@@ -7,7 +7,7 @@ from collections.abc import Callable
 import openvino as ov
 from openvino import opset15 as ops
 
-from ov_moe.testing.weights import named
+from ov_moe.testing.nodes import named
 
 Edit = Callable[[ov.Model], None]
 

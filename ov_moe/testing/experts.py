@@ -2,70 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset15 as ops
 
-from ov_moe import reference
-from ov_moe.spec import Activation, GateUpLayout
-from ov_moe.testing.weights import RawWeights, decompressed, named
-
-Ends = Literal["flat", "batch", "slots"]
-Parts = Literal["slice", "split", "variadic_split"]
-
-
-@dataclass(frozen=True)
-class Form:
-    """Which of the known forms the experts take.
-
-    Attributes:
-        activation: Its limit and offset stand as GPT-OSS has them.
-        layout: ``separate`` is three GEMMs.
-        parts: How gate and up are taken out of one GEMM.
-        ends: ``flat`` ends in [T, H] as Qwen3-MoE, ``batch`` in [B, S, H] as AFMoE, ``slots`` in [T, 1, H] as GPT-OSS.
-        shared_expert: A dense layer of the same x is added behind.
-    """
-
-    activation: Activation = Activation()  # noqa: RUF009  (frozen)
-    layout: GateUpLayout = "separate"
-    parts: Parts = "slice"
-    ends: Ends = "flat"
-    shared_expert: bool = False
-
-
-@dataclass(frozen=True)
-class BlockWeights:
-    """Weights of one block: router f32 [E, H] or None, float64 gate and up [E, I, H], float64 down [E, H, I].
-
-    ``raw`` holds what the constants of gate, up and down hold, in this order; of gate and up together, and down,
-    where one GEMM gives both. Biases are f16 or f32: [E, 2I] in the order of the stored rows, and [E, H].
-    """
-
-    router: NDArray[np.float32] | None
-    gate: NDArray[np.float64]
-    up: NDArray[np.float64]
-    down: NDArray[np.float64]
-    raw: tuple[RawWeights, ...]
-    form: Form = Form()
-    gate_bias: NDArray[np.floating] | None = None
-    down_bias: NDArray[np.floating] | None = None
-    shared: NDArray[np.float32] | None = None
-
-    def oracle(
-        self, x: NDArray[np.floating], ids: NDArray[np.integer], factors: NDArray[np.floating]
-    ) -> NDArray[np.float64]:
-        """y [T, H] of the experts alone, without what is shared, in float64."""
-        gate = up = down = None
-        if self.gate_bias is not None:
-            gate, up = reference.split_gate_up(self.gate_bias.astype(np.float64), self.form.layout)
-        if self.down_bias is not None:
-            down = self.down_bias.astype(np.float64)
-        dense, activation = (self.gate, self.up, self.down), self.form.activation
-        return reference.moe(x, ids, factors, *dense, activation=activation, gate_bias=gate, up_bias=up, down_bias=down)
+from ov_moe.spec import Activation
+from ov_moe.testing.block_weights import BlockWeights
+from ov_moe.testing.nodes import dimension, named, vector
+from ov_moe.testing.weights import decompressed
 
 
 def experts(name: str, value: ov.Node, x: ov.Node, ids: ov.Node, factors: ov.Node, weights: BlockWeights) -> ov.Node:
@@ -82,8 +27,8 @@ def experts(name: str, value: ov.Node, x: ov.Node, ids: ov.Node, factors: ov.Nod
     down = add(ops.matmul(gated, decompressed(weights.raw[-1], f"{name}/down_w"), False, True), "down")
     if weights.down_bias is not None:
         down = add(ops.add(down, _bias(weights.down_bias, f"{name}/down_bias")), "down_add")
-    batch, sequence = (_dimension(value, axis) for axis in (0, 1))
-    rows = _dimension(ids, 0) if form.ends != "batch" else ops.multiply(batch, sequence)
+    batch, sequence = (dimension(value, axis) for axis in (0, 1))
+    rows = dimension(ids, 0) if form.ends != "batch" else ops.multiply(batch, sequence)
     routing = _dense_routing(name, ids, factors, rows, count)
     if form.ends == "flat":
         results = add(ops.reshape(down, [count, 0, hidden], special_zero=True), "view_1")
@@ -91,9 +36,9 @@ def experts(name: str, value: ov.Node, x: ov.Node, ids: ov.Node, factors: ov.Nod
         routing = add(ops.unsqueeze(by_expert, np.int64(2)), "unsqueeze")
     else:
         first = batch if form.ends == "batch" else rows
-        shape = ops.concat([_i64(count), first, _i64(-1), _i64(hidden)], 0)
+        shape = ops.concat([vector(count), first, vector(-1), vector(hidden)], 0)
         results = add(ops.reshape(down, shape, special_zero=False), "view_1")
-        shape = ops.concat([_i64(count), first, _i64(-1)], 0) if form.ends == "batch" else _i64(count, 0, 1)
+        shape = ops.concat([vector(count), first, vector(-1)], 0) if form.ends == "batch" else vector(count, 0, 1)
         by_expert = add(ops.reshape(routing, shape, special_zero=form.ends == "slots"), "view_2")
         routing = add(ops.unsqueeze(by_expert, np.int64(3)), "unsqueeze")
     total = add(ops.reduce_sum(add(ops.multiply(results, routing), "weighted"), np.array([0])), "sum")
@@ -101,7 +46,7 @@ def experts(name: str, value: ov.Node, x: ov.Node, ids: ov.Node, factors: ov.Nod
         return total
     shared = add(ops.matmul(x, ov.op.Constant(weights.shared), False, True), "shared")
     if form.ends == "batch":
-        shared = ops.reshape(shared, ops.concat([batch, _i64(-1), _i64(hidden)], 0), special_zero=False)
+        shared = ops.reshape(shared, ops.concat([batch, vector(-1), vector(hidden)], 0), special_zero=False)
     return add(ops.add(shared, total), "with_shared")
 
 
@@ -120,7 +65,7 @@ def _fused(name: str, tokens: ov.Node, weights: BlockWeights) -> list[ov.Output]
     if weights.gate_bias is not None:
         both = named(ops.add(both, _bias(weights.gate_bias, f"{name}/gate_up_bias")), f"{name}/gate_up_add")
     if form.layout == "halves" and form.parts != "slice":
-        lengths = _i64(intermediate, -1)
+        lengths = vector(intermediate, -1)
         axis = np.int64(2)
         split = ops.split(both, axis, 2) if form.parts == "split" else ops.variadic_split(both, axis, lengths)
         return list(named(split, f"{name}/parts").outputs())
@@ -129,7 +74,7 @@ def _fused(name: str, tokens: ov.Node, weights: BlockWeights) -> list[ov.Output]
         ([0, far, 2], [1, far, 2]) if form.layout == "interleaved" else ([0, intermediate, 1], [intermediate, far, 1])
     )
     return [
-        named(ops.slice(both, *(_i64(b) for b in bound), _i64(2)), f"{name}/{part}_part").output(0)
+        named(ops.slice(both, *(vector(b) for b in bound), vector(2)), f"{name}/{part}_part").output(0)
         for bound, part in zip(bounds, ("gate", "up"), strict=True)
     ]
 
@@ -158,17 +103,8 @@ def _bias(values: NDArray[np.floating], name: str) -> ov.Node:
 
 def _dense_routing(name: str, ids: ov.Node, factors: ov.Node, rows: ov.Node, count: int) -> ov.Node:
     """[E, T], zero where an expert does not see a token."""
-    zeros = named(ops.broadcast(np.float32(0), ops.concat([rows, _i64(count)], 0)), f"{name}/zeros")
+    zeros = named(ops.broadcast(np.float32(0), ops.concat([rows, vector(count)], 0)), f"{name}/zeros")
     stop, start, step = ops.shape_of(ids, "i32"), np.zeros(2, np.int32), np.ones(2, np.int32)
     updates = named(ops.slice(factors, start, stop, step, np.array([0, 1])), f"{name}/slice")
     dense = named(ops.scatter_elements_update(zeros, ids, updates, np.int64(1)), f"{name}/scatter")
     return named(ops.transpose(dense, np.array([1, 0], np.int32)), f"{name}/transpose")
-
-
-def _dimension(value: ov.Node, axis: int) -> ov.Node:
-    """i64 [1]."""
-    return ops.gather(ops.shape_of(value), np.array([axis]), np.int64(0))
-
-
-def _i64(*values: int) -> ov.Node:
-    return ops.constant(np.array(values, np.int64))

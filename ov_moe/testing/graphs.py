@@ -1,6 +1,6 @@
 """Models with Mixture-of-Experts blocks, node by node as optimum-intel exports them; without torch.
 
-The forms are those of Qwen3-MoE (the default), AFMoE and GPT-OSS; graphs_experts.Form says which.
+The forms are those of Qwen3-MoE (the default), AFMoE and GPT-OSS; ``Form`` says which.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset15 as ops
 
-from ov_moe import reference
-from ov_moe.spec import Precision
+from ov_moe.testing.block_weights import Biases, BlockWeights, Form, Precisions, Recipe
 from ov_moe.testing.edits import Edit, find_node, insert_after, read_twice, swap
-from ov_moe.testing.experts import BlockWeights, Form, experts
-from ov_moe.testing.weights import RawWeights, decompressed, integer_constant, named, pack, random_weights
+from ov_moe.testing.experts import experts
+from ov_moe.testing.nodes import chained, named, parameter
+from ov_moe.testing.weights import RawWeights, decompressed, integer_constant, pack, random_weights
 
 Router = Literal["softmax", "softmax-nonorm", "sigmoid"]
-Precisions = Precision | tuple[Precision, ...]
 
 __all__ = [
     "BlockWeights",
@@ -56,68 +55,34 @@ def moe_block_model(
     ids_input: bool = False,
     topk_as_inputs: bool = False,
     form: Form | None = None,
-    biases: Literal["none", "f16", "f32"] = "none",
+    biases: Biases = "none",
 ) -> tuple[ov.Model, list[BlockWeights]]:
     """Builds a model of one or more blocks; outputs are O(1) for standard normal x.
 
     Args:
-        experts: E.
-        top_k: k.
-        hidden: H.
-        intermediate: I.
+        experts, top_k, hidden, intermediate: E, k, H and I.
         rng: Source of all weights.
-        precision: Of all projections, or of (gate, up, down), or of (gate and up, down) where one GEMM gives both.
-        group_size: Of 4-bit weights; 0 gives one scale a channel.
-        group_size_8bit: The same of 8-bit weights, which exports scale by channel.
-        symmetric: Leaves out the zero points of u4 and u8; i4 and i8 never have one.
+        precision, group_size, group_size_8bit, symmetric, biases: Of the weights; see ``Recipe``.
         router: What scores become before and after the TopK.
         blocks: More than one makes a residual chain, x + block(x); all read the same "ids" and "weights".
         ids_input: The ids are an i64 input "ids" [T, k] in place of the TopK; their weights are still scores.
         topk_as_inputs: No router: inputs are x [T, H], "ids" i32 [T, k] and "weights" f32 [T, k].
         form: Of the experts; Qwen3-MoE's unless given. ``batch`` ends need x [B, S, H].
-        biases: Type of the biases, if any; only where one GEMM gives gate and up.
 
     Returns:
         A model with f32 input "x" [B, S, H] and output "y" of the same shape, both [T, H] with
         ``topk_as_inputs``; and the weights of each block. Nodes are called ``blocks.<i>/<role>``.
     """
-    shape = [-1, hidden] if topk_as_inputs else [-1, -1, hidden]
-    inputs = {"x": _parameter("x", shape, ov.Type.f32)}
-    if topk_as_inputs or ids_input:
-        inputs["ids"] = _parameter("ids", [-1, top_k], ov.Type.i32 if topk_as_inputs else ov.Type.i64)
-    if topk_as_inputs:
-        inputs["weights"] = _parameter("weights", [-1, top_k], ov.Type.f32)
-    value = inputs["x"]
-    weights: list[BlockWeights] = []
-    form = form or Form()
-    fused = form.layout != "separate"
-    precisions = (precision,) * (2 if fused else 3) if isinstance(precision, str) else precision
-    sizes = [(2 * intermediate, hidden)] if fused else [(intermediate, hidden)] * 2
-    sizes.append((hidden, intermediate))
+    recipe = Recipe(
+        experts, hidden, intermediate, precision, group_size, group_size_8bit, symmetric, form or Form(), biases
+    )
+    weights = [recipe.draw(rng, routed=not topk_as_inputs) for _ in range(blocks)]
+    inputs = _inputs(hidden, top_k, ids_input, topk_as_inputs)
 
-    for index in range(blocks):
-        raw = tuple(
-            random_weights(
-                rng,
-                kind,
-                experts=experts,
-                n=n,
-                k=k,
-                group=group_size if "4" in kind else group_size_8bit,
-                symmetric=symmetric,
-            )
-            for kind, (n, k) in zip(precisions, sizes, strict=True)
-        )
-        scores = None if topk_as_inputs else rng.standard_normal((experts, hidden), np.float32) / hidden**0.5
-        dense = raw[0].dense()
-        gate, up = reference.split_gate_up(dense, form.layout) if fused else (dense, raw[1].dense())
-        gate_bias, down_bias = (_random_bias(rng, biases, experts, n) for n in (2 * intermediate, hidden))
-        shared = rng.standard_normal((hidden, hidden), np.float32) / hidden**0.5 if form.shared_expert else None
-        weights.append(BlockWeights(scores, gate, up, raw[-1].dense(), raw, form, gate_bias, down_bias, shared))
-        value = _block(f"blocks.{index}", value, inputs, weights[-1], top_k, router, residual=blocks > 1)
-    result = ops.result(value)
-    result.input_value(0).set_names({"y"})
-    return ov.Model([result], list(inputs.values()), "moe"), weights
+    def block(index: int, value: ov.Node) -> ov.Node:
+        return _block(f"blocks.{index}", value, inputs, weights[index], top_k, router)
+
+    return chained(list(inputs.values()), blocks, block), weights
 
 
 def route(
@@ -141,7 +106,6 @@ def _block(
     weights: BlockWeights,
     top_k: int,
     router: Router,
-    residual: bool,
 ) -> ov.Node:
     """The router, the experts, and what puts their result back in the shape of ``value``."""
     flat = "weights" in inputs
@@ -153,21 +117,17 @@ def _block(
     result = experts(name, value, x, ids, factors, weights)
     if not flat or weights.form.ends == "slots":
         result = ops.reshape(result, ops.shape_of(value), special_zero=False)
-    return ops.add(value, result) if residual else result
+    return result
 
 
-def _random_bias(
-    rng: np.random.Generator, kind: Literal["none", "f16", "f32"], count: int, n: int
-) -> NDArray[np.floating] | None:
-    if kind == "none":
-        return None
-    return (rng.standard_normal((count, n)) / 2).astype(np.float16 if kind == "f16" else np.float32)
-
-
-def _parameter(name: str, shape: list[int], kind: ov.Type) -> ov.Node:
-    node = named(ops.parameter(ov.PartialShape(shape), kind), name)
-    node.output(0).set_names({name})
-    return node
+def _inputs(hidden: int, top_k: int, ids_input: bool, topk_as_inputs: bool) -> dict[str, ov.Node]:
+    shape = [-1, hidden] if topk_as_inputs else [-1, -1, hidden]
+    inputs = {"x": parameter("x", shape, ov.Type.f32)}
+    if topk_as_inputs or ids_input:
+        inputs["ids"] = parameter("ids", [-1, top_k], ov.Type.i32 if topk_as_inputs else ov.Type.i64)
+    if topk_as_inputs:
+        inputs["weights"] = parameter("weights", [-1, top_k], ov.Type.f32)
+    return inputs
 
 
 def _route(

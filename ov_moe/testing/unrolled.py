@@ -12,11 +12,9 @@ import numpy as np
 import openvino as ov
 from openvino import opset15 as ops
 
-from ov_moe import reference
-from ov_moe.spec import Precision
-from ov_moe.testing.experts import BlockWeights, Form
-from ov_moe.testing.unrolled_nodes import integer, matrix, rows_of_value, vector
-from ov_moe.testing.weights import RawWeights, named, random_weights
+from ov_moe.testing.block_weights import BlockWeights, Form, Precisions, Recipe
+from ov_moe.testing.nodes import chained, integer, named, parameter, vector
+from ov_moe.testing.weights import RawWeights, decompressed
 
 Family = Literal["unrolled", "sorted"]
 EVERYTHING = 2**31 - 1
@@ -30,7 +28,7 @@ def unrolled_model(
     hidden: int,
     intermediate: int,
     rng: np.random.Generator,
-    precision: Precision | tuple[Precision, ...] = "u4",
+    precision: Precisions = "u4",
     group_size: int = 32,
     symmetric: bool = False,
     shared_expert: bool = False,
@@ -41,14 +39,9 @@ def unrolled_model(
 
     Args:
         family: ``sorted`` has gate and up in one GEMM, as halves.
-        experts: E.
-        top_k: k.
-        hidden: H.
-        intermediate: I.
+        experts, top_k, hidden, intermediate: E, k, H and I.
         rng: Source of all weights.
-        precision: Of all projections, or of each: (gate, up, down), (gate and up, down) of ``sorted``.
-        group_size: Of 4-bit weights; 0 gives one scale a channel, which 8-bit weights always have.
-        symmetric: Leaves out the zero points of u4 and u8.
+        precision, group_size, symmetric: Of the weights; see ``Recipe``. 8-bit ones have one scale a channel.
         shared_expert: A dense layer of the same x is added behind.
         blocks: More than one makes a residual chain, x + block(x).
         topk_as_inputs: No router: further inputs are "ids" i64 [T, k] and "weights" f32 [T, k].
@@ -57,31 +50,17 @@ def unrolled_model(
         A model with f32 input "x" [B, S, H] and output "y" of the same shape, and the weights of each block.
         Nodes are called ``blocks.<i>/<role>`` and ``blocks.<i>/<e>/<role>``.
     """
-    fused = family == "sorted"
-    sizes = [(2 * intermediate, hidden)] if fused else [(intermediate, hidden)] * 2
-    sizes.append((hidden, intermediate))
-    precisions = (precision,) * len(sizes) if isinstance(precision, str) else precision
-    value = first = _parameter("x", [-1, -1, hidden], ov.Type.f32)
+    form = Form(layout="halves" if family == "sorted" else "separate", shared_expert=shared_expert)
+    recipe = Recipe(experts, hidden, intermediate, precision, group_size, 0, symmetric, form)
+    weights = [recipe.draw(rng) for _ in range(blocks)]
     given: list[ov.Node] = []
     if topk_as_inputs:
-        given = [_parameter("ids", [-1, top_k], ov.Type.i64), _parameter("weights", [-1, top_k], ov.Type.f32)]
-    weights: list[BlockWeights] = []
-    for index in range(blocks):
-        raw = tuple(
-            random_weights(rng, p, experts=experts, n=n, k=k, group=group_size if "4" in p else 0, symmetric=symmetric)
-            for p, (n, k) in zip(precisions, sizes, strict=True)
-        )
-        dense = raw[0].dense()
-        gate, up = reference.split_gate_up(dense, "halves") if fused else (dense, raw[1].dense())
-        router = rng.standard_normal((experts, hidden), np.float32) / hidden**0.5
-        shared = rng.standard_normal((hidden, hidden), np.float32) / hidden**0.5 if shared_expert else None
-        form = Form(layout="halves") if fused else Form()
-        weights.append(BlockWeights(router, gate, up, raw[-1].dense(), raw, form, shared=shared))
-        result = _block(f"blocks.{index}", family, value, given, weights[-1], top_k)
-        value = ops.add(value, result) if blocks > 1 else result
-    end = ops.result(value)
-    end.input_value(0).set_names({"y"})
-    return ov.Model([end], [first, *given], "moe"), weights
+        given = [parameter("ids", [-1, top_k], ov.Type.i64), parameter("weights", [-1, top_k], ov.Type.f32)]
+
+    def block(index: int, value: ov.Node) -> ov.Node:
+        return _block(f"blocks.{index}", family, value, given, weights[index], top_k)
+
+    return chained([parameter("x", [-1, -1, hidden], ov.Type.f32), *given], blocks, block), weights
 
 
 def _block(
@@ -91,7 +70,7 @@ def _block(
     hidden = weights.gate.shape[2]
     x = named(ops.reshape(value, vector(-1, hidden), special_zero=False), f"{name}/x")
     ids, factors = (n.output(0) for n in given) if given else _route(name, family, x, weights, top_k)
-    zeros = ops.broadcast(np.float32(0), ops.concat([rows_of_value(value), vector(hidden)], 0))
+    zeros = ops.broadcast(np.float32(0), ops.concat([_rows_of(value), vector(hidden)], 0))
     tokens = Tokens(name, x, ids, factors, named(zeros, f"{name}/zeros"))
     y = unrolled_experts(tokens, weights.raw) if family == "unrolled" else sorted_experts(tokens, weights.raw)
     if weights.shared is not None:
@@ -147,10 +126,10 @@ def unrolled_experts(tokens: Tokens, raw: tuple[RawWeights, ...]) -> ov.Node:
         for view in ((0, 1, hidden), (1, -1, 0), (1, 0, hidden)):
             rows = ops.reshape(rows, vector(*view), special_zero=True)
         rows = add(ops.reshape(rows, vector(-1, hidden), special_zero=False), f"{e}/x")
-        gate = add(ops.matmul(rows, matrix(raw[0], e, f"{tokens.name}/{e}/gate_w"), False, True), f"{e}/gate")
-        up = add(ops.matmul(rows, matrix(raw[1], e, f"{tokens.name}/{e}/up_w"), False, True), f"{e}/up")
+        gate = add(ops.matmul(rows, decompressed(raw[0], f"{tokens.name}/{e}/gate_w", e), False, True), f"{e}/gate")
+        up = add(ops.matmul(rows, decompressed(raw[1], f"{tokens.name}/{e}/up_w", e), False, True), f"{e}/up")
         gated = add(ops.multiply(add(ops.swish(gate), f"{e}/swish"), up), f"{e}/gated")
-        down = add(ops.matmul(gated, matrix(raw[2], e, f"{tokens.name}/{e}/down_w"), False, True), f"{e}/down")
+        down = add(ops.matmul(gated, decompressed(raw[2], f"{tokens.name}/{e}/down_w", e), False, True), f"{e}/down")
         line = add(ops.multiply(token, width), f"{e}/line")
         place = add(ops.add(slot, line), f"{e}/place")
         factor = add(ops.gather(flat, place, integer(0)), f"{e}/factor_gather")
@@ -180,7 +159,7 @@ def sorted_experts(tokens: Tokens, raw: tuple[RawWeights, ...]) -> ov.Node:
         parts = []
         for e in range(count):
             part = add(ops.slice(rows, ends[e], ends[e + 1], vector(1), vector(0)), f"{e}/{role}_rows")
-            weight = matrix(raw, e, f"{tokens.name}/{e}/{role}_w")
+            weight = decompressed(raw, f"{tokens.name}/{e}/{role}_w", e)
             parts.append(add(ops.matmul(part, weight, False, True), f"{e}/{role}"))
         return add(ops.concat(parts, 0), role)
 
@@ -222,7 +201,8 @@ def _route(name: str, family: Family, x: ov.Node, weights: BlockWeights, top_k: 
     return topk.output(1), named(ops.divide(topk.output(0), total), f"{name}/norm").output(0)
 
 
-def _parameter(name: str, shape: list[int], kind: ov.Type) -> ov.Node:
-    node = named(ops.parameter(ov.PartialShape(shape), kind), name)
-    node.output(0).set_names({name})
-    return node
+def _rows_of(value: ov.Node) -> ov.Node:
+    """i64 [1], the number of tokens B * S of [B, S, H]."""
+    shape = ops.shape_of(value)
+    batch, length = (ops.gather(shape, integer(axis), integer(0)) for axis in (0, 1))
+    return ops.multiply(ops.reshape(batch, vector(1), special_zero=False), ops.unsqueeze(length, integer(0)))

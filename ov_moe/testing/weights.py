@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from openvino import opset15 as ops
 
 from ov_moe.spec import Precision
+from ov_moe.testing.nodes import named
 
 RANGES = {"u4": (0, 15), "i4": (-8, 7), "u8": (0, 255), "i8": (-128, 127)}
 PACKED = ("u4", "i4", "f4e2m1")
@@ -91,32 +92,30 @@ def integer_constant(values: NDArray[np.generic], precision: str, shape: Sequenc
     return ov.op.Constant(values.reshape(shape).astype(np.int8 if precision == "i8" else np.uint8))
 
 
-def decompressed(raw: RawWeights, name: str) -> ov.Node:
-    """The chain from the constants to f32 [E, N, K]."""
+def decompressed(raw: RawWeights, name: str, expert: int | None = None) -> ov.Node:
+    """The chain from the constants to f32 [E, N, K], or to [N, K] of one expert."""
+
+    def stored(array: NDArray[np.generic]) -> NDArray[np.generic]:
+        return np.ascontiguousarray(array if expert is None else array[expert])
+
+    values = stored(raw.values)
     if raw.scale is None:
-        stored = named(ov.op.Constant(np.ascontiguousarray(raw.values)), name)
-        return stored if raw.precision == "f32" else named(ops.convert(stored, "f32"), f"{name}/convert")
-    experts, n, k = raw.values.shape
+        dense = named(ov.op.Constant(values), name)
+        return dense if raw.precision == "f32" else named(ops.convert(dense, "f32"), f"{name}/convert")
+    *rows, k = values.shape
     groups = raw.scale.shape[2]
-    grouped = [experts, n] if groups == 1 else [experts, n, groups]
-    stored = named(integer_constant(raw.values, raw.precision, [*grouped, k // groups]), name)
-    value = ops.convert(stored, "f16")
+    grouped = rows if groups == 1 else [*rows, groups]
+    value = ops.convert(named(integer_constant(values, raw.precision, [*grouped, k // groups]), name), "f16")
     if raw.zero_point is not None:
-        zero_point = integer_constant(raw.zero_point, raw.precision, [*grouped, 1])
+        zero_point = integer_constant(stored(raw.zero_point), raw.precision, [*grouped, 1])
         zero_point = ops.convert(named(zero_point, f"{name}/zero_point"), "f16")
         value = named(ops.subtract(value, zero_point), f"{name}/zero_point/subtract")
+    scale = stored(raw.scale)
     if raw.precision == "f4e2m1":
-        scale = named(integer_constant(raw.scale, "f8e8m0", [*grouped, 1]), f"{name}/scale")
-        scale = ops.convert(scale, "f16")
+        factor = ops.convert(named(integer_constant(scale, "f8e8m0", [*grouped, 1]), f"{name}/scale"), "f16")
     else:
-        scale = named(ov.op.Constant(raw.scale.reshape(*grouped, 1)), f"{name}/scale")
-    value = named(ops.multiply(value, scale), f"{name}/fq_weights_1")
+        factor = named(ov.op.Constant(scale.reshape(*grouped, 1)), f"{name}/scale")
+    value = named(ops.multiply(value, factor), f"{name}/fq_weights_1")
     if groups > 1:
-        value = named(ops.reshape(value, [experts, n, k], special_zero=False), f"{name}/reshape")
+        value = named(ops.reshape(value, [*rows, k], special_zero=False), f"{name}/reshape")
     return named(ops.convert(value, "f32"), f"{name}/fq_weights_1/convert")
-
-
-def named(node: ov.Node, name: str) -> ov.Node:
-    """The node, called ``name``."""
-    node.set_friendly_name(name)
-    return node

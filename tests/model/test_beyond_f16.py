@@ -13,7 +13,7 @@ from blocks_on_plugin import F32, SMALL
 import ov_moe
 from ov_moe import virtual_gpu
 from ov_moe.spec import Activation
-from ov_moe.testing.experts import Form
+from ov_moe.testing.block_weights import Form
 from ov_moe.testing.graphs import moe_block_model
 
 CASE = Path(__file__).parents[3] / "shared/cases/f16_h_overflow"

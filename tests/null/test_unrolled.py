@@ -11,7 +11,7 @@ import pytest
 from openvino import opset15 as ops
 from unrolled_values import EXACT, dense
 
-from ov_moe.testing.experts import BlockWeights
+from ov_moe.testing.block_weights import BlockWeights
 from ov_moe.testing.graphs import Edit, find_node, route, swap
 from ov_moe.testing.unrolled import Family, unrolled_model
 from ov_moe.transformations.block import MoEBlock
