@@ -13,6 +13,8 @@ from ov_moe.spec import Balance, Fetch
 Variant = Literal["unfused", "off", "on", "auto"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
+# The file of a turn's folder that holds the job: prompts may be longer than a command line.
+JOB = "job.json"
 # The phases of a profile.
 FIRST, OTHER = "first token", "other token"
 

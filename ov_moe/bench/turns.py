@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ov_moe.bench.job import Job, Turn
+from ov_moe import children
+from ov_moe.bench.job import JOB, Job, Turn
 from ov_moe.commands.stop import STOPS, Stop
 from ov_moe.errors import OutputError, OvMoeError
 
@@ -79,35 +77,18 @@ def run_turns(jobs: Sequence[Job], folder: Path, virtual: bool, progress: Progre
 
 
 def _run(job: Job, folder: Path, virtual: bool) -> Turn:
-    environment = dict(os.environ)
-    if virtual:
-        environment["OV_MOE_VIRTUAL_GPU"] = "1"
     try:
-        (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+        (folder / JOB).write_text(json.dumps(asdict(job)), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{folder} could not be written: {error.strerror}.") from None
-    messages = folder / "stderr"
-    with messages.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ov_moe.bench.worker", str(folder), str(os.getpid())],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
-        )
-        try:
-            status = process.wait()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    answer = folder / "turn.json"
-    if status or not answer.is_file():
-        raise OvMoeError(f"The process of {job.variant!r} {_ending(status)}: {_last_line(messages)}")
-    found = json.loads(answer.read_text(encoding="utf-8"))
-    if "error" in found:
-        raise OvMoeError(found["error"])
-    return Turn.from_json(found)
+    environment = {"OV_MOE_VIRTUAL_GPU": "1"} if virtual else {}
+    child = children.call("ov_moe.bench.worker:turn", str(folder), environment=environment)
+    if child.status or child.answer is None:
+        said = child.said or "it said nothing."
+        raise OvMoeError(f"The process of {job.variant!r} {_ending(child.status)}: {said}")
+    if "error" in child.answer:
+        raise OvMoeError(child.answer["error"])
+    return Turn.from_json(child.answer)
 
 
 def _ending(status: int) -> str:
@@ -116,8 +97,3 @@ def _ending(status: int) -> str:
     if status == -signal.SIGKILL:
         return "was killed, most likely because memory ran out"
     return f"was ended by {signal.Signals(-status).name}"
-
-
-def _last_line(messages: Path) -> str:
-    lines = messages.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing."

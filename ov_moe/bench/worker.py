@@ -1,14 +1,11 @@
-"""The process of one turn: ``python -m ov_moe.bench.worker FOLDER`` reads FOLDER/job.json, writes FOLDER/turn.json.
-
-An error of ov-moe is written as {"error": sentence}; anything else ends the process with a traceback, of which the
-parent quotes the last line.
-"""
+"""One turn, in a process of its own: compiles a variant and generates. Imports openvino."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,16 +13,15 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from ov_moe.bench import machine
 from ov_moe.bench.generation import generate
-from ov_moe.bench.job import FIRST, OTHER, Iteration, Job, Turn
+from ov_moe.bench.job import FIRST, JOB, OTHER, Iteration, Job, Turn
 from ov_moe.bench.profile import ProfiledSession
-from ov_moe.children import end_with
 from ov_moe.commands.prompts import Ids, Prompt, random_ids
 from ov_moe.commands.tokenizer import load_tokenizer
 from ov_moe.compiler import compile_model
+from ov_moe.devices import machine
 from ov_moe.devices.target import parse_target
-from ov_moe.errors import InvalidInputError, OvMoeError
+from ov_moe.errors import InvalidInputError
 from ov_moe.folder.read import read_original
 from ov_moe.generate import Logits, Session, greedy_steps
 from ov_moe.openvino_errors import translated
@@ -35,6 +31,14 @@ from ov_moe.optimizer import optimize
 _PROFILED = 3
 # Further tokens of each.
 _PROFILED_TOKENS = 3
+
+
+@dataclass(frozen=True)
+class _Generated:
+    """All generations of a timed turn, and the last logits of each prompt."""
+
+    iterations: list[Iteration] = field(default_factory=list)
+    logits: dict[int, Logits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,50 +57,23 @@ def run(job: Job, folder: Path) -> Turn:
     start = perf_counter()
     model = read_original(core, Path(job.model))
     prompts, tokenization_ms = _prompts(job, _vocabulary(model))
-    names, skipped = list[str](), list[str]()
-    if job.balance is not None:
-        report = optimize(model, job.balance, max_tokens=job.max_tokens, few_tokens=job.few_tokens)
-        names = [block.name for block in report.rewritten]
-        skipped = [f"{region.name}: {region.reason}" for region in report.skipped]
-        if not names:
-            reason = f" ({skipped[0]})" if skipped else ""
-            raise InvalidInputError(f"{job.model} holds no MoE block that ov-moe can rewrite{reason}.")
+    names, skipped = _rewrite(model, job)
     loaded = perf_counter()
     compiled = _compile(core, model, job)
     del model
     compiled_s = perf_counter() - loaded
     builds = {f"{kind}_compile": count for kind, count in machine.builds().items()}
     rss_compiled = machine.peak_rss()
-    session = (ProfiledSession if job.profile else Session)(compiled, job.batch)
-    iterations, logits = list[Iteration](), dict[int, Logits]()
-    profile = Profile()
-    if isinstance(session, ProfiledSession):
-        profile = _profile(session, prompts[0], names, job.few_tokens)
+    made, profile = _Generated(), Profile()
+    if job.profile:
+        profile = _profile(ProfiledSession(compiled, job.batch), prompts[0], names, job.few_tokens)
     else:
-        for number in range(1 - job.warm_up, job.iterations + 1):
-            for index, prompt in enumerate(prompts):
-                made = generate(session, prompt, job.new_tokens)
-                logits[index] = made.logits
-                iterations.append(
-                    Iteration(
-                        iteration=max(number, 0),
-                        prompt=index,
-                        input_size=prompt.shape[1],
-                        output_size=job.new_tokens,
-                        tokenization_ms=tokenization_ms[index],
-                        first_ms=made.step_ms[0],
-                        first_infer_ms=made.infer_ms[0],
-                        other_ms=made.step_ms[1:],
-                        other_infer_ms=made.infer_ms[1:],
-                        md5=made.md5(),
-                        rss=machine.peak_rss(),
-                        device_bytes=machine.device_bytes(core, target),
-                    )
-                )
-    if not job.profile:  # whose counters were reset
+        device_bytes = partial(machine.device_bytes, core, target)
+        made = _generate(Session(compiled, job.batch), job, prompts, tokenization_ms, device_bytes)
+        # Of a profiling turn the counters were reset.
         builds |= {f"{kind}_later": count - builds[f"{kind}_compile"] for kind, count in machine.builds().items()}
     file = folder / "logits.npz"
-    arrays: dict[str, Any] = {str(index): values for index, values in logits.items()}
+    arrays: dict[str, Any] = {str(index): values for index, values in made.logits.items()}
     np.savez(file, **arrays)
     return Turn(
         variant=job.variant,
@@ -105,7 +82,7 @@ def run(job: Job, folder: Path) -> Turn:
         blocks=len(names),
         skipped=skipped,
         builds=builds,
-        iterations=iterations,
+        iterations=made.iterations,
         rss_compiled=rss_compiled,
         logits=str(file),
         profile=profile.rows,
@@ -113,6 +90,49 @@ def run(job: Job, folder: Path) -> Turn:
         wall_ms=profile.wall_ms,
         facts=machine.facts(core, target),
     )
+
+
+def _rewrite(model: ov.Model, job: Job) -> tuple[list[str], list[str]]:
+    """Rewrite the model where the variant is that; the names of its blocks, and why others were skipped."""
+    if job.balance is None:
+        return [], []
+    report = optimize(model, job.balance, max_tokens=job.max_tokens, few_tokens=job.few_tokens)
+    skipped = [f"{region.name}: {region.reason}" for region in report.skipped]
+    if not report.rewritten:
+        reason = f" ({skipped[0]})" if skipped else ""
+        raise InvalidInputError(f"{job.model} holds no MoE block that ov-moe can rewrite{reason}.")
+    return [block.name for block in report.rewritten], skipped
+
+
+def _generate(
+    session: Session,
+    job: Job,
+    prompts: list[Ids],
+    tokenization_ms: list[float],
+    device_bytes: Callable[[], dict[str, int]],
+) -> _Generated:
+    found = _Generated()
+    for number in range(1 - job.warm_up, job.iterations + 1):
+        for index, prompt in enumerate(prompts):
+            made = generate(session, prompt, job.new_tokens)
+            found.logits[index] = made.logits
+            found.iterations.append(
+                Iteration(
+                    iteration=max(number, 0),
+                    prompt=index,
+                    input_size=prompt.shape[1],
+                    output_size=job.new_tokens,
+                    tokenization_ms=tokenization_ms[index],
+                    first_ms=made.step_ms[0],
+                    first_infer_ms=made.infer_ms[0],
+                    other_ms=made.step_ms[1:],
+                    other_infer_ms=made.infer_ms[1:],
+                    md5=made.md5(),
+                    rss=machine.peak_rss(),
+                    device_bytes=device_bytes(),
+                )
+            )
+    return found
 
 
 def _compile(core: ov.Core, model: ov.Model, job: Job) -> ov.CompiledModel:
@@ -181,16 +201,7 @@ def _profile(session: ProfiledSession, prompt: Ids, names: list[str], few_tokens
     return found
 
 
-def main(folder: Path) -> None:
-    """Read the job, write the turn."""
-    job = Job.from_json(json.loads((folder / "job.json").read_text(encoding="utf-8")))
-    try:
-        answer = asdict(run(job, folder))
-    except OvMoeError as error:
-        answer = {"error": str(error)}
-    (folder / "turn.json").write_text(json.dumps(answer), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    end_with(int(sys.argv[2]))
-    main(Path(sys.argv[1]))
+def turn(folder: str) -> dict[str, Any]:
+    """The turn whose job lies in ``folder``, as ``ov_moe.children`` calls it."""
+    job = Job.from_json(json.loads(Path(folder, JOB).read_text(encoding="utf-8")))
+    return asdict(run(job, Path(folder)))

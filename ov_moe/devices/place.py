@@ -6,15 +6,14 @@ OpenVINO: so that is asked in a process of its own. This module does not import 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass
 
-from ov_moe import virtual_gpu
+from ov_moe import children, virtual_gpu
 from ov_moe.devices.device_names import plain_name
 from ov_moe.errors import OvMoeError
 
-_ASK = "import openvino; print(*[d for d in openvino.Core().available_devices if d.startswith('GPU')])"
+# A driver that crashes must not take this process along, and openvino stays out of it.
+_ASK = "ov_moe.devices.gpus:listed"
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,9 @@ def real_gpus() -> list[str]:
     Raises:
         OvMoeError: OpenVINO cannot be imported, or fails while it looks.
     """
-    asked = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=False)
-    if asked.returncode:
-        last = (asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"])[-1]
+    child = children.call(_ASK, environment={"OV_MOE_VIRTUAL_GPU": "0"})
+    if child.status or child.answer is None:
+        last = child.said or f"exit status {child.status}"
         raise OvMoeError(f"OpenVINO failed while it looked for GPUs: {last} (--device CPU does without one).")
-    return asked.stdout.split()
+    gpus: list[str] = child.answer["gpus"]
+    return gpus

@@ -1,60 +1,23 @@
-"""Looks at one thing and prints what it found as JSON: ``python -m ov_moe.doctor.look FUNCTION ARGUMENT...``."""
+"""Looks at one thing and returns what it found: what ``ask`` calls, each in a process of its own."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ov_moe.demo import MODEL, PROMPT
-from ov_moe.devices.pyopencl_import import import_pyopencl
-from ov_moe.doctor.ask import answer
-from ov_moe.errors import OvMoeError
+from ov_moe.devices import opencl_list
 from ov_moe.options import Config
 
 # Room of the probe's buffers: the largest of them, 16 MiB, stands out from all else that the small model needs.
 _PROBE_TOKENS = 4096
 _PROBE_NEW_TOKENS = 4
-_PROPERTIES = (
-    "FULL_DEVICE_NAME",
-    "DEVICE_ARCHITECTURE",
-    "DEVICE_TYPE",
-    "GPU_UARCH_VERSION",
-    "OPTIMIZATION_CAPABILITIES",
-    "INFERENCE_PRECISION_HINT",
-    "GPU_EXECUTION_UNITS_COUNT",
-    "GPU_DEVICE_TOTAL_MEM_SIZE",
-    "GPU_DEVICE_MAX_ALLOC_MEM_SIZE",
-)
 
 
 def opencl() -> dict[str, Any]:
     """Every OpenCL platform with its devices."""
-    pyopencl = import_pyopencl()
-
-    try:
-        platforms = pyopencl.get_platforms()
-    except pyopencl.Error as error:
-        return {"platforms": [], "reason": str(error)}
-    return {
-        "platforms": [
-            {
-                "name": platform.name.strip(),
-                "version": platform.version.strip(),
-                "devices": [
-                    {
-                        "name": device.name.strip(),
-                        "driver": device.driver_version,
-                        "compute_units": device.max_compute_units,
-                        "gpu": bool(device.type & pyopencl.device_type.GPU),
-                    }
-                    for device in platform.get_devices()
-                ],
-            }
-            for platform in platforms
-        ]
-    }
+    return opencl_list.listed()
 
 
 def cpu_runtime() -> dict[str, Any]:
@@ -69,28 +32,13 @@ def openvino() -> dict[str, Any]:
     """Every device of OpenVINO with the properties that matter here, as text or numbers."""
     import openvino as ov
 
-    from ov_moe.bench.machine import driver
-    from ov_moe.devices.target import parse_target
+    from ov_moe.devices import machine
 
     core = ov.Core()
-    devices: dict[str, dict[str, Any]] = {}
-    for name in core.available_devices:
-        found: dict[str, Any] = {}
-        for key in _PROPERTIES:
-            try:
-                value = core.get_property(name, key)
-            except RuntimeError:  # not a property of this plugin
-                continue
-            found[key] = value if isinstance(value, int | str | list) else _word(value)
-        if name.startswith("GPU"):
-            found["driver"] = driver(parse_target(core, name))
-        devices[name] = found
-    return {"version": ov.get_version(), "devices": devices}
-
-
-def _word(value: Any) -> str:
-    name = getattr(value, "name", None) or getattr(value, "get_type_name", lambda: str(value))()
-    return str(name)
+    return {
+        "version": ov.get_version(),
+        "devices": {name: machine.properties(core, name) for name in core.available_devices},
+    }
 
 
 def model(path: str, device: str) -> dict[str, Any]:
@@ -142,8 +90,8 @@ def probe(device: str, cache: str) -> dict[str, Any]:
     import numpy as np
     import openvino as ov
 
-    from ov_moe.bench.machine import builds, device_bytes
     from ov_moe.compiler import compile_model
+    from ov_moe.devices.machine import builds, device_bytes
     from ov_moe.devices.target import parse_target
     from ov_moe.folder.read import read
     from ov_moe.generate import Session, greedy
@@ -174,16 +122,3 @@ def probe(device: str, cache: str) -> dict[str, Any]:
         "memory": device_bytes(core, target),
         "cached_files": len(list(Path(cache).glob("*.blob"))),
     }
-
-
-def main(what: str, *arguments: str) -> None:
-    """Call the function and print its answer."""
-    looks = {"opencl": opencl, "cpu_runtime": cpu_runtime, "openvino": openvino, "model": model, "probe": probe}
-    try:
-        answer(looks[what](*arguments))  # type: ignore[operator]
-    except OvMoeError as error:
-        answer({"error": str(error)})
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

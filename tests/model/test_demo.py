@@ -131,7 +131,7 @@ def test_a_real_gpu_comes_before_the_virtual_one(real: list[str], monkeypatch: p
 
 
 def test_a_failing_look_for_gpus_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "_ASK", "raise RuntimeError('driver broken')")
+    monkeypatch.setattr("ov_moe.children._CHILD", "raise RuntimeError('driver broken')")
     with pytest.raises(OvMoeError, match=r"looked for GPUs: RuntimeError: driver broken"):
         place.real_gpus()
 

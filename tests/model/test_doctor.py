@@ -14,7 +14,6 @@ import typer
 from typer.testing import CliRunner
 
 from ov_moe.demo import MODEL
-from ov_moe.doctor import ask as ask_module
 from ov_moe.doctor import command
 from ov_moe.doctor.ask import ask
 from ov_moe.doctor.checks import (
@@ -136,13 +135,13 @@ def test_a_failed_check_is_exit_status_1(arguments: list[str], says: str, monkey
 
 
 def test_a_look_that_crashes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = subprocess.run
+    real = subprocess.Popen
     for code, says in (
         ("import os; os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
         ("raise OSError('bad driver')", "failed: OSError: bad driver"),
     ):
         monkeypatch.setattr(
-            ask_module.subprocess, "run", lambda _command, code=code, **rest: real([sys.executable, "-c", code], **rest)
+            subprocess, "Popen", lambda _command, code=code, **rest: real([sys.executable, "-c", code], **rest)
         )
         assert says in ask("openvino")["error"]
 

@@ -289,19 +289,19 @@ def test_a_disk_that_fills_up_leaves_nothing(limit: int, tmp_path: Path) -> None
 
 def test_weights_that_were_cut_short_in_silence_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "import openvino as ov, os, sys; from ov_moe.folder.save import main; real = ov.save_model\n"
+        "import openvino as ov, os, sys; from ov_moe.children import serve; real = ov.save_model\n"
         "def cut(model, path, **options):\n"
         "    real(model, path, **options); os.truncate(path.with_suffix('.bin'), 10**6)\n"
-        "ov.save_model = cut; main(*sys.argv[3:])"
+        "ov.save_model = cut; serve(1, *sys.argv[3:])"
     )
-    monkeypatch.setattr("ov_moe.folder.save._CHILD", code)
+    monkeypatch.setattr("ov_moe.children._CHILD", code)
     with pytest.raises(OvMoeError, match=r"Writing openvino_model.xml failed.*Incorrect weights in bin file"):
         optimize_folder(MODEL, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_rewrite_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ov_moe.folder.save._CHILD", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr("ov_moe.children._CHILD", "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(OvMoeError, match="was ended by signal 9: was there too little memory"):
         optimize_folder(MODEL, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -325,7 +325,7 @@ def test_a_signal_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None
 
 def test_an_interruption_ends_the_rewrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = tmp_path / "it went on"
-    monkeypatch.setattr("ov_moe.folder.save._CHILD", f"import time; time.sleep(3); open({str(mark)!r}, 'w')")
+    monkeypatch.setattr("ov_moe.children._CHILD", f"import time; time.sleep(3); open({str(mark)!r}, 'w')")
     ticks: list[str] = []
 
     def hear(what: str, done: int, total: int) -> None:

@@ -149,9 +149,9 @@ def test_an_interrupted_run_is_one_sentence_and_leaves_nothing(number: signal.Si
         "class Slow(subprocess.Popen):\n"
         "    def __init__(self, command, **rest):\n"
         "        super().__init__([sys.executable, '-c', 'import time; time.sleep(60)'], **rest)\n"
-        "    def wait(self, timeout=None):\n"
+        "    def communicate(self, input=None, timeout=None):\n"
         "        print(self.pid, flush=True)\n"
-        "        return super().wait(timeout)\n"
+        "        return super().communicate(input, timeout)\n"
         "subprocess.Popen = Slow\n"
         "typer.run(command)\n"
     )

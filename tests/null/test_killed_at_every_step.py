@@ -76,12 +76,13 @@ def test_a_child_ends_with_its_parent() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent is gone")
 @pytest.mark.parametrize(
-    "command",
+    "what",
     [
-        ("-m", "ov_moe.bench.worker", "/nowhere", "1"),
-        ("-c", "from ov_moe.folder.save import main; main('1', '/nowhere', '/nowhere', 'auto', '16', '16')"),
+        ("ov_moe.bench.worker:turn", "/nowhere"),
+        ("ov_moe.folder.save:rewrite", "/nowhere", "/nowhere", "auto", "16", "16"),
     ],
 )
-def test_a_child_whose_parent_is_gone_already_does_nothing(command: tuple[str, ...]) -> None:
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+def test_a_child_whose_parent_is_gone_already_does_nothing(what: tuple[str, ...]) -> None:
+    code = f"from ov_moe.children import serve; serve(1, '1', *{what})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")

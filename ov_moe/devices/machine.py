@@ -1,4 +1,4 @@
-"""The machine: memory in use, and the facts that belong beside every measurement. Imports openvino."""
+"""The one reading of the machine: devices, versions, memory in use, what the virtual GPU counted. Imports openvino."""
 
 from __future__ import annotations
 
@@ -13,8 +13,21 @@ import openvino as ov
 
 import ov_moe
 from ov_moe import virtual_gpu
-from ov_moe.devices.pyopencl_import import import_pyopencl
-from ov_moe.devices.target import Target
+from ov_moe.devices import opencl_list
+from ov_moe.devices.target import Target, parse_target
+from ov_moe.devices.xmx import XMX
+
+_PROPERTIES = (
+    "FULL_DEVICE_NAME",
+    "DEVICE_ARCHITECTURE",
+    "DEVICE_TYPE",
+    "GPU_UARCH_VERSION",
+    "OPTIMIZATION_CAPABILITIES",
+    "INFERENCE_PRECISION_HINT",
+    "GPU_EXECUTION_UNITS_COUNT",
+    "GPU_DEVICE_TOTAL_MEM_SIZE",
+    "GPU_DEVICE_MAX_ALLOC_MEM_SIZE",
+)
 
 
 def peak_rss() -> int | None:
@@ -65,13 +78,13 @@ def launches() -> dict[str, int]:
 def facts(core: ov.Core, target: Target) -> dict[str, Any]:
     """The device, its driver, versions, host and time."""
     found: dict[str, Any] = {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "time": now(),
         "device": target.name,
         "device_name": target.full_name,
         "virtual_gpu": virtual_gpu.is_named(target.full_name),
         "compute_units": target.compute_units if target.gpu else None,
         "driver": driver(target) if target.gpu else None,
-        "xmx": target.gpu and "GPU_HW_MATMUL" in core.get_property(target.name, "OPTIMIZATION_CAPABILITIES"),
+        "xmx": target.gpu and XMX in core.get_property(target.name, "OPTIMIZATION_CAPABILITIES"),
         "host": f"{platform.platform()}, {cpu_name()}",
         "ov_moe": ov_moe.__version__,
         "openvino": ov.get_version(),
@@ -92,13 +105,35 @@ def driver(target: Target) -> str | None:
     OpenVINO appends (iGPU) or (dGPU) to OpenCL's name of the device.
     """
     try:
-        pyopencl = import_pyopencl()
-
-        devices = [device for platform in pyopencl.get_platforms() for device in platform.get_devices()]
+        devices = [device for platform in opencl_list.listed()["platforms"] for device in platform["devices"]]
     except Exception:  # a missing or broken driver must not end a measurement
         return None
-    names = [device for device in devices if target.full_name.startswith(device.name.strip())]
-    return str(names[0].driver_version) if names else None
+    names = [device for device in devices if target.full_name.startswith(device["name"])]
+    return str(names[0]["driver"]) if names else None
+
+
+def properties(core: ov.Core, name: str) -> dict[str, Any]:
+    """What a device of OpenVINO says of itself, as texts, lists or numbers; of a GPU its ``driver`` too."""
+    found: dict[str, Any] = {}
+    for key in _PROPERTIES:
+        try:
+            value = core.get_property(name, key)
+        except RuntimeError:  # not a property of this plugin
+            continue
+        found[key] = value if isinstance(value, int | str | list) else _word(value)
+    if name.startswith("GPU"):
+        found["driver"] = driver(parse_target(core, name))
+    return found
+
+
+def _word(value: Any) -> str:
+    name = getattr(value, "name", None) or getattr(value, "get_type_name", lambda: str(value))()
+    return str(name)
+
+
+def now() -> str:
+    """The time, in UTC, in seconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def cpu_name() -> str:
