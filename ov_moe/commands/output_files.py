@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 from ov_moe.errors import OutputError
-from ov_moe.storage.drafts import draft, write_new
+from ov_moe.storage.drafts import draft, replacing, write_new
 
 _MOST_LINKS = 40  # as Linux follows them
 _STDOUT = tuple(map(Path, ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")))
@@ -26,10 +25,9 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     Raises:
         OutputError: No permission, no space, no such folder; nothing is left behind.
     """
-    drafts = dict[Path, Path]()
     path = Path()
     try:
-        with ExitStack() as stack:
+        with replacing() as new_draft:
             for path, content in contents.items():
                 data = content.encode() if isinstance(content, str) else content
                 if any(step in _STDOUT for step in _steps(path)):
@@ -42,12 +40,10 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
                     with open(path, "ab") as stream:
                         stream.write(data)
                     continue
-                place = Path(os.path.realpath(path))  # a link stays one
-                drafts[place] = stack.enter_context(draft(place)).new
-                write_new(drafts[place], data)
-            for path, fresh in drafts.items():
-                os.replace(fresh, path)
+                # A link stays one.
+                write_new(new_draft(Path(os.path.realpath(path))).new, data)
     except OSError as error:
+        path = error.filename2 or path  # of two names, as of a renaming, the file's is the second
         raise OutputError(f"{path} could not be written: {error.strerror or error}.") from None
 
 

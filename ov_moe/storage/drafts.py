@@ -14,9 +14,10 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 try:
     import fcntl
@@ -70,6 +71,31 @@ def scratch(name: str) -> Iterator[Path]:
         yield made.new
 
 
+class NewDraft(Protocol):
+    """Gives a file's draft, whose ``new`` is to be written."""
+
+    def __call__(self, path: Path, beside: Path | None = None) -> Draft:
+        """The draft stands beside ``path``, or in the folder ``beside`` of the same file system. Raises OSError."""
+
+
+@contextmanager
+def replacing() -> Iterator[NewDraft]:
+    """Write files beside their places and, when all are complete, rename them into these; older ones stay until then.
+
+    Where the block fails nothing changes. Raises OSError.
+    """
+    drafts: dict[Path, Draft] = {}
+    with ExitStack() as stack:
+
+        def new_draft(path: Path, beside: Path | None = None) -> Draft:
+            drafts[path] = stack.enter_context(draft((beside or path.parent) / path.name))
+            return drafts[path]
+
+        yield new_draft
+        for path, made in drafts.items():
+            os.replace(made.new, path)
+
+
 def replace_file(path: Path, data: bytes, mode: int = 0o666, beside: Path | None = None) -> None:
     """Write a file whole or not at all.
 
@@ -82,9 +108,8 @@ def replace_file(path: Path, data: bytes, mode: int = 0o666, beside: Path | None
     Raises:
         OSError: Nothing has changed.
     """
-    with draft((beside or path.parent) / path.name) as made:
-        write_new(made.new, data, mode)
-        os.replace(made.new, path)
+    with replacing() as new_draft:
+        write_new(new_draft(path, beside).new, data, mode)
 
 
 def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ov_moe.devices.intel_cpu_runtime import VIRTUAL_GPU
 from ov_moe.errors import DeviceError
-from ov_moe.storage.drafts import draft, sweep
+from ov_moe.storage.drafts import replacing, sweep
 from ov_moe.storage.places import FOLDER_MODE, make_folder
 from ov_moe.storage.trust import distrust, own_or_root
 
@@ -84,7 +84,8 @@ def _refuse(path: Path) -> None:
 
 def _build(command: list[str], version: str, folder: Path, target: Path) -> None:
     # Compiled beside its place and renamed into it: processes that start together each see a whole library.
-    with draft(folder / VIRTUAL_GPU) as made:
+    with replacing() as new_draft:
+        made = new_draft(target, beside=folder)
         sources = sorted(map(str, SOURCES.glob("*.c")))
         run = subprocess.run(
             [*command, f'-DOV_MOE_VGPU_VERSION="{version}"', *sources, "-o", str(made.new), "-ldl"],
@@ -99,4 +100,3 @@ def _build(command: list[str], version: str, folder: Path, target: Path) -> None
                 f"The C library of the virtual GPU did not compile with {shlex.join(command)}: {run.stderr.strip()}"
             )
         made.new.chmod(FOLDER_MODE)
-        made.new.replace(target)
