@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ov_moe import __version__, bench, doctor, kernel_bench, trace
+from ov_moe.commands.console import messages, tables
 from ov_moe.commands.guard import one_sentence
 from ov_moe.errors import InvalidInputError
 
@@ -78,8 +78,7 @@ def demo(
         place = choose(device)
         from ov_moe.demo.run import run_demo  # imports openvino, which the virtual GPU must precede
 
-        console = Console()
-        run_demo(place, tokens, model, console if console.is_terminal else Console(width=_WIDTH))
+        run_demo(place, tokens, model, tables(_WIDTH))
 
 
 @app.command()
@@ -132,8 +131,7 @@ def _print_report(done: FolderReport, report: ReportFormat) -> None:
     if report is ReportFormat.JSON:
         typer.echo(done.to_json())
         return
-    console = Console()
-    done.print(console if console.is_terminal else Console(width=_WIDTH))
+    done.print(tables(_WIDTH))
 
 
 def _nothing_to_do(done: FolderReport) -> str:
@@ -147,7 +145,7 @@ def _nothing_to_do(done: FolderReport) -> str:
 @contextmanager
 def _progress() -> Iterator[Any]:
     """A progress bar on stderr, where that is a terminal; yields what it hears: (what, bytes done, bytes in all)."""
-    console = Console(stderr=True)
+    console = messages()
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import ov_moe
+from ov_moe.commands.console import tables
 from ov_moe.commands.guard import one_sentence
 from ov_moe.commands.model_files import find_model
 from ov_moe.commands.output_files import check_writable, write_whole
@@ -122,8 +122,7 @@ def _plain(device: str, devices: dict[str, Any]) -> str:
 
 
 def _print(config: Config, findings: list[Finding]) -> None:
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
+    console = tables(_WIDTH)
     options = Table(title=f"ov-moe {ov_moe.__version__}: options", title_justify="left")
     for column in ("option", "value", "default", "variable"):
         options.add_column(column, overflow="fold")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from ov_moe.commands.prompts import Ids, Prompt, random_ids
 from ov_moe.commands.stop import STOPS, Stop
 from ov_moe.commands.tokenizer import load_tokenizer
 from ov_moe.compiler import compile_model
+from ov_moe.devices import machine
 from ov_moe.devices.target import parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.folder.read import read
@@ -22,7 +22,7 @@ from ov_moe.ops import register
 from ov_moe.optimizer import optimize
 from ov_moe.options import Config
 from ov_moe.trace.recording import Counts, Recording, check_layer
-from ov_moe.trace.taps import TracedSession, tapped
+from ov_moe.trace.taps import Taps, TracedSession, tapped
 from ov_moe.transformations.operations import moe_operations
 
 Progress = Callable[[str], None]
@@ -57,44 +57,31 @@ def record(
     """
     core = ov.Core()
     target = parse_target(core, device)
-    register(core)
-    model = read(core, path)
-    if not any(True for _ in moe_operations(model)):
-        report = optimize(model, config.balance, max_tokens=config.max_tokens, few_tokens=config.few_tokens)
-        if not report.rewritten:
-            raise InvalidInputError(f"{path} holds no MoE block that ov-moe can rewrite: there is nothing to trace.")
-    taps = tapped(model)
+    taps = tapped(_rewritten(core, path, config))
     check_layer(layer, len(taps.layers))
     texts = any(prompt.text is not None for prompt in prompts)
     tokenize = load_tokenizer(path.parent) if texts else None
     compiled = compile_model(core, taps.model, device, properties, fetch=config.fetch, groups=config.groups)
     vocabulary = int(compiled.output("logits").get_partial_shape()[2].get_max_length())
     session = TracedSession(compiled)
-    none = np.zeros((len(taps.layers), taps.experts), np.int64)
     # Of each prompt: the counts of its prefill, its tokens, and the counts of all further tokens.
     done = list[tuple[Counts, int, Counts]]()
     stop = None
     try:
         for number, prompt in enumerate(prompts, start=1):
             progress(f"{number} of {len(prompts)}: {prompt.label()}")
-            ids: Ids
             if prompt.text is not None and tokenize is not None:
                 ids = tokenize(prompt.text)
             else:
                 ids = random_ids(prompt.tokens or 1, 1, vocabulary, seed)
-            size = ids.size
-            session.reset()
-            steps = list[Counts]()
-            for _ in greedy_steps(session.step, ids, new_tokens + 1):
-                steps.append(session.counts(len(taps.layers), taps.experts))
-            done.append((steps[0], size, sum(steps[1:], none)))
+            done.append(_counted(session, taps, ids, new_tokens))
     except STOPS as error:
         if not done:
             raise
         stop = Stop.by(error)
     prefills, tokens, decode = zip(*done, strict=True)
     facts = {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "time": machine.now(),
         "model": path.parent.name,
         "device": target.full_name,
         "ov_moe": ov_moe.__version__,
@@ -103,4 +90,28 @@ def record(
         "complete": stop is None,
         "stopped": None if stop is None else stop.reason,
     }
-    return Recording(taps.layers, prefills, sum(decode, none), tokens, facts), stop
+    return Recording(taps.layers, prefills, sum(decode, _no_rows(taps)), tokens, facts), stop
+
+
+def _rewritten(core: ov.Core, path: Path, config: Config) -> ov.Model:
+    register(core)
+    model = read(core, path)
+    if not any(moe_operations(model)):
+        report = optimize(model, config.balance, max_tokens=config.max_tokens, few_tokens=config.few_tokens)
+        if not report.rewritten:
+            raise InvalidInputError(f"{path} holds no MoE block that ov-moe can rewrite: there is nothing to trace.")
+    return model
+
+
+def _counted(session: TracedSession, taps: Taps, ids: Ids, new_tokens: int) -> tuple[Counts, int, Counts]:
+    """The counts of a prompt's prefill, its tokens, and the counts of all further tokens."""
+    size = ids.size
+    session.reset()
+    steps = list[Counts]()
+    for _ in greedy_steps(session.step, ids, new_tokens + 1):
+        steps.append(session.counts(len(taps.layers), taps.experts))
+    return steps[0], size, sum(steps[1:], _no_rows(taps))
+
+
+def _no_rows(taps: Taps) -> Counts:
+    return np.zeros((len(taps.layers), taps.experts), np.int64)
