@@ -55,6 +55,12 @@ class Plan:
             most = "" if self.room is None else f" and at most the room, {self.room}"
             raise InvalidInputError(f"tokens {', '.join(map(str, self.tokens))} must each be at least 1{most}.")
 
+    @property
+    def rows(self) -> int:
+        """How many there will be."""
+        cases = len(self.shapes) * len(self.precisions) * len(self.distributions) * len(self.tokens)
+        return cases * len(self.stages) * len(self.schedules)
+
     def command(self, shape: Shape, precision: str, tokens: int, distribution: str, stage: str, schedule: str) -> str:
         """A command line that measures one row again, next to its baseline."""
         schedules = schedule if schedule == self.baseline else f"{self.baseline},{schedule}"
