@@ -110,20 +110,8 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
             pipeline.
     """
     folder = to_path("folder", folder)
-    core = ov.Core()
-    extensions = options.get("extensions", ())
-    check_type("extensions", extensions, (list, tuple), "a list")
-    for extension in extensions:
-        with translated(f"OpenVINO cannot load the extension {extension}"):
-            core.add_extension(extension)
-    register(core)
-    if not (folder / MODEL).is_file():
-        raise InvalidInputError(f"There is no {MODEL} in {folder}: give the folder of an exported language model.")
-    model = read(core, folder / MODEL)
-    if not any(moe_operations(model)):
-        raise InvalidInputError(
-            f"The model in {folder} is not optimised: write an optimised folder with ov_moe.genai.optimize first."
-        )
+    core, extensions = ov.Core(), options.get("extensions", ())
+    model = _read(core, folder, extensions)
     if misplaced_conditions(model) and without_weights(core, parse_target(core, device), options):
         logger.warning(
             "CACHE_MODE=OPTIMIZE_SIZE: an older ov-moe wrote %s, and the cache will never be loaded: write the folder "
@@ -138,6 +126,28 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
     properties["extensions"] = [*OPERATIONS, *extensions]
     with translated(f"openvino-genai cannot make a pipeline of {folder} on {device}"):
         made = _library().LLMPipeline(str(folder), device, **properties)
+    _warn_without_tokenizer(folder)
+    return made
+
+
+def _read(core: ov.Core, folder: Path, extensions: Any) -> ov.Model:
+    """The optimised model of a folder; the Core gets the extensions, and ov-moe's."""
+    check_type("extensions", extensions, (list, tuple), "a list")
+    for extension in extensions:
+        with translated(f"OpenVINO cannot load the extension {extension}"):
+            core.add_extension(extension)
+    register(core)
+    if not (folder / MODEL).is_file():
+        raise InvalidInputError(f"There is no {MODEL} in {folder}: give the folder of an exported language model.")
+    model = read(core, folder / MODEL)
+    if not any(moe_operations(model)):
+        raise InvalidInputError(
+            f"The model in {folder} is not optimised: write an optimised folder with ov_moe.genai.optimize first."
+        )
+    return model
+
+
+def _warn_without_tokenizer(folder: Path) -> None:
     missing = [name for name in _FOR_TEXT if not (folder / name).is_file()]
     if missing:
         logger.warning(
@@ -145,7 +155,6 @@ def pipeline(folder: str | PathLike[str], device: str = "GPU", **options: Any) -
             "`convert_tokenizer MODEL --with-detokenizer -o %s`, MODEL being the folder of the original tokenizer.",
             *(folder, " and no ".join(missing), folder),
         )
-    return made
 
 
 def _library() -> Any:

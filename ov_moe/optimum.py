@@ -67,15 +67,7 @@ def optimize(
             "ov_moe.optimum.optimize takes a model of optimum-intel, such as OVModelForCausalLM, "
             f"this is {type(model).__name__}."
         )
-    kind = type(model).__name__
-    parts = list(_parts(model))
-    if any(_optimised(part) for _, part in parts):
-        raise InvalidInputError(f"This {kind} is already optimised: use it as it is.")
-    parts = [(host, part) for host, part in parts if any(find_blocks(part))]
-    if not parts:
-        raise InvalidInputError(f"No MoE block was found in this {kind}: use it as it is.")
-    if len({id(host) for host, _ in parts}) < len(parts):
-        raise InvalidInputError(f"A part of this {kind} compiles several models with MoE blocks: that is not served.")
+    parts = _parts_with_blocks(model)
     for host, _ in parts:
         parse_target(modeling.core, host._device)
     reports = [optimize_model(part, balance, max_tokens=max_tokens, few_tokens=few_tokens) for _, part in parts]
@@ -89,6 +81,19 @@ def optimize(
         model.clear_requests()
         _compile_with_kernels(model)
     return report
+
+
+def _parts_with_blocks(model: OVBaseModel) -> list[tuple[Any, ov.Model]]:
+    kind = type(model).__name__
+    parts = list(_parts(model))
+    if any(_optimised(part) for _, part in parts):
+        raise InvalidInputError(f"This {kind} is already optimised: use it as it is.")
+    parts = [(host, part) for host, part in parts if any(find_blocks(part))]
+    if not parts:
+        raise InvalidInputError(f"No MoE block was found in this {kind}: use it as it is.")
+    if len({id(host) for host, _ in parts}) < len(parts):
+        raise InvalidInputError(f"A part of this {kind} compiles several models with MoE blocks: that is not served.")
+    return parts
 
 
 def load(
@@ -122,15 +127,7 @@ def load(
         raise InvalidInputError(f"There is no OpenVINO model in {folder}: give a folder that save_pretrained wrote.")
     if options.get("compile_only"):
         raise InvalidInputError("compile_only is not served: ov-moe prepares a model before it is compiled.")
-    try:
-        modeling = importlib.import_module(_MODELING)
-        chosen = model_class or importlib.import_module("optimum.intel").OVModelForCausalLM
-    except ImportError as error:
-        raise DeviceError(
-            f"optimum-intel cannot be imported ({error}): install it, as with pip install 'ov-moe[optimum]'."
-        ) from error
-    if not (isinstance(chosen, type) and issubclass(chosen, modeling.OVModelHostMixin)):
-        raise InvalidInputError(f"model_class is {chosen!r}, it must be an OVModel class, as OVModelForCausalLM.")
+    modeling, chosen = _modeling(model_class)
     parse_target(modeling.core, device.upper() if isinstance(device, str) else device)
     for path in list_model(folder).irs:
         check_ir(folder / path)
@@ -145,6 +142,20 @@ def load(
     if compile:
         model.compile()
     return model
+
+
+def _modeling(model_class: type[OVBaseModel] | None) -> tuple[Any, type[OVBaseModel]]:
+    """optimum-intel's module of models, and the class to load."""
+    try:
+        modeling = importlib.import_module(_MODELING)
+        chosen = model_class or importlib.import_module("optimum.intel").OVModelForCausalLM
+    except ImportError as error:
+        raise DeviceError(
+            f"optimum-intel cannot be imported ({error}): install it, as with pip install 'ov-moe[optimum]'."
+        ) from error
+    if not (isinstance(chosen, type) and issubclass(chosen, modeling.OVModelHostMixin)):
+        raise InvalidInputError(f"model_class is {chosen!r}, it must be an OVModel class, as OVModelForCausalLM.")
+    return modeling, chosen
 
 
 def _from_pretrained(model_class: type[OVBaseModel], folder: Path, **options: Any) -> Any:

@@ -10,13 +10,14 @@ behind a flush of the caches. Ratios are torch's median divided by the schedule'
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from ov_moe.commands.console import tables
+from ov_moe.commands.options_record import command_from
 from ov_moe.devices.timing import select_device
 from ov_moe.errors import DeviceError, OvMoeError
 from ov_moe.kernel_bench import oracle, records
@@ -57,38 +58,46 @@ def torch_row(like: Row, name: str, version: str, timing: Timing, error: float |
     )
 
 
-def compare(
-    shape: Annotated[str, typer.Option(help="Names as in ov-moe kernels bench --list.")] = "qwen3-30b",
-    tokens: Annotated[str, typer.Option(help="Numbers of tokens, with commas.")] = "16,128,1024,4096",
-    distribution: Annotated[str, typer.Option(help="Names, with commas.")] = "power1.2",
-    precision: Annotated[str, typer.Option(help="Of the kernels' weights.")] = "u4",
-    schedule: Annotated[str, typer.Option(help="Names, with commas.")] = "grid,pool-ticket",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of the configuration.")] = None,
-    graph: Annotated[bool, typer.Option(help="Also time torch's layer as one CUDA graph.")] = True,
-    repeats: Annotated[int, typer.Option(min=2)] = 20,
-    seconds: Annotated[float, typer.Option(min=0, help="Start no new round of a case after this.")] = 10.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: Annotated[str, typer.Option(help="The OpenCL device: auto or part of its name.")] = "auto",
-    json: Annotated[Path | None, typer.Option(help="Write all rows.")] = None,
-) -> None:
-    """Time torch and the kernels side by side."""
-    try:
-        torch = find_torch()
-        schedules = [find_schedule(name) for name in words(schedule)]
-        plan = Plan(
-            shapes=[find_shape(name) for name in words(shape)],
-            precisions=[precision],
-            tokens=whole_numbers(tokens),
-            distributions=words(distribution),
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of the command line."""
+
+    shape: Annotated[str, typer.Option(help="Names as in ov-moe kernels bench --list.")] = "qwen3-30b"
+    tokens: Annotated[str, typer.Option(help="Numbers of tokens, with commas.")] = "16,128,1024,4096"
+    distribution: Annotated[str, typer.Option(help="Names, with commas.")] = "power1.2"
+    precision: Annotated[str, typer.Option(help="Of the kernels' weights.")] = "u4"
+    schedule: Annotated[str, typer.Option(help="Names, with commas.")] = "grid,pool-ticket"
+    settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of the configuration.")] = None
+    graph: Annotated[bool, typer.Option(help="Also time torch's layer as one CUDA graph.")] = True
+    repeats: Annotated[int, typer.Option(min=2)] = 20
+    seconds: Annotated[float, typer.Option(min=0, help="Start no new round of a case after this.")] = 10.0
+    seed: Annotated[int, typer.Option(min=0)] = 0
+    device: Annotated[str, typer.Option(help="The OpenCL device: auto or part of its name.")] = "auto"
+    json: Annotated[Path | None, typer.Option(help="Write all rows.")] = None
+
+    def plan(self) -> Plan:
+        """What to measure."""
+        schedules = [find_schedule(name) for name in words(self.schedule)]
+        return Plan(
+            shapes=[find_shape(name) for name in words(self.shape)],
+            precisions=[self.precision],
+            tokens=whole_numbers(self.tokens),
+            distributions=words(self.distribution),
             schedules=schedules,
             stages=["layer"],
             baseline=schedules[0].name,
-            settings=read_settings(settings or ()),
-            repeats=repeats,
-            seconds=seconds,
-            seed=seed,
+            settings=read_settings(self.settings or ()),
+            repeats=self.repeats,
+            seconds=self.seconds,
+            seed=self.seed,
         )
-        run_comparison(torch, plan, device, graph, json)
+
+
+def compare(options: Options) -> None:
+    """Time torch and the kernels side by side."""
+    try:
+        torch = find_torch()
+        run_comparison(torch, options.plan(), options.device, options.graph, options.json)
     except OvMoeError as error:
         typer.echo(f"compare_torch: {error}", err=True)
         raise typer.Exit(1) from None
@@ -96,7 +105,7 @@ def compare(
 
 def run_comparison(torch: Any, plan: Plan, wish: str, graph: bool, json: Path | None) -> None:
     """Measure, print a table for each shape, and write the rows."""
-    console, device = Console(width=150), select_device(wish)
+    console, device = tables(150), select_device(wish)
     limits, flush = measure_limits(device), Flush(device, FLUSH_BYTES)
     head = records.header(device.describe(), limits, flush.size) | {"torch": torch.__version__}
     console.print(f"OpenCL: {device.name}; torch {torch.__version__}: {torch.cuda.get_device_name()}")
@@ -132,4 +141,4 @@ def run_comparison(torch: Any, plan: Plan, wish: str, graph: bool, json: Path | 
 
 
 if __name__ == "__main__":
-    typer.run(compare)
+    typer.run(command_from(Options, compare))

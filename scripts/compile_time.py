@@ -7,82 +7,110 @@ A model of blocks alone with tiny weights. Programs are built one after the othe
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+from ov_moe.commands.console import tables
+from ov_moe.commands.options_record import command_from
+
+if TYPE_CHECKING:
+    from ov_moe.virtual_gpu import Build
 
 
-def main(
-    layers: Annotated[int, typer.Option(help="Blocks, one behind the other.")] = 48,
-    experts: Annotated[int, typer.Option(help="E.")] = 8,
-    top_k: Annotated[int, typer.Option(help="k.")] = 2,
-    hidden: Annotated[int, typer.Option(help="H.")] = 64,
-    intermediate: Annotated[int, typer.Option(help="I.")] = 32,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of a chunk.")] = 512,
-    few_tokens: Annotated[int, typer.Option(help="Room of a decode step.")] = 64,
-    cached: Annotated[bool, typer.Option("--cached", help="Take programs that earlier processes built.")] = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of the command line."""
+
+    layers: Annotated[int, typer.Option(help="Blocks, one behind the other.")] = 48
+    experts: Annotated[int, typer.Option(help="E.")] = 8
+    top_k: Annotated[int, typer.Option(help="k.")] = 2
+    hidden: Annotated[int, typer.Option(help="H.")] = 64
+    intermediate: Annotated[int, typer.Option(help="I.")] = 32
+    max_tokens: Annotated[int, typer.Option(help="Tokens of a chunk.")] = 512
+    few_tokens: Annotated[int, typer.Option(help="Room of a decode step.")] = 64
+    cached: Annotated[bool, typer.Option("--cached", help="Take programs that earlier processes built.")] = False
+
+
+def main(options: Options) -> None:
     """Print builds and seconds at compile time, builds after warm-up, and bytes of padding."""
-    if not cached:
+    if not options.cached:
         os.environ["OV_MOE_VGPU_CACHE"] = ""
     from ov_moe import virtual_gpu
 
     virtual_gpu.start()
     import numpy as np
     import openvino as ov
-    from rich.console import Console
-    from rich.table import Table
 
     import ov_moe
     from ov_moe.testing.graphs import moe_block_model
 
     rng, core = np.random.default_rng(0), ov.Core()
-    sizes: dict[str, Any] = {"experts": experts, "top_k": top_k, "hidden": hidden, "intermediate": intermediate}
-    model, _ = moe_block_model(rng=rng, blocks=layers, **sizes)
+    sizes: dict[str, Any] = {name: getattr(options, name) for name in ("experts", "top_k", "hidden", "intermediate")}
+    model, _ = moe_block_model(rng=rng, blocks=options.layers, **sizes)
     start = perf_counter()
-    ov_moe.optimize(model, max_tokens=max_tokens, few_tokens=few_tokens)
+    ov_moe.optimize(model, max_tokens=options.max_tokens, few_tokens=options.few_tokens)
     optimized = perf_counter()
-    padding = _padding(core, model.clone(), np.zeros((1, 1, hidden), np.float32))
+    padding = _padding(core, model.clone(), np.zeros((1, 1, options.hidden), np.float32))
     config = {"INFERENCE_PRECISION_HINT": "f32", "COMPILATION_NUM_THREADS": 1}
     virtual_gpu.reset()
     begin = perf_counter()
     compiled = ov_moe.compile_model(core, model, "GPU", config)
     wall = perf_counter() - begin
-    built = virtual_gpu.snapshot()
-    ours = built.builds_of("ov_moe_")
-    others = [build for build in built.builds if build not in ours]
+    built = virtual_gpu.snapshot().builds
 
-    def random(length: int) -> dict[str, Any]:
-        return {"x": 0.05 * rng.standard_normal((1, length, hidden)).astype(np.float32)}
+    console = tables(132)
+    console.print(_table(options, wall, built))
+    console.print(f"Rewriting took {optimized - start:.2f} s before.")
+    _print_later(console, compiled, options, rng)
+    console.print(f"Padding copies {padding / 1e6:.3f} MB in a decode step.")
+    console.print(f"Device: {core.get_property('GPU', 'FULL_DEVICE_NAME')}.")
 
-    ov_moe.warmup(compiled, inputs=[random(1), random(few_tokens + 1)], progress=False)
-    calls = _count_calls()
-    virtual_gpu.reset()
-    lengths = [int(length) for length in rng.integers(1, 3 * few_tokens, 50)]
-    for length in (*lengths, *[1] * 50):
-        compiled(random(length))
-    later = virtual_gpu.snapshot()
 
-    console = Console(width=132)
+def _table(options: Options, wall: float, built: Sequence[Build]) -> Table:
+    """What the seconds of compiling went into."""
     table = Table(
-        title=f"{layers} layers, E {experts}, k {top_k}, H {hidden}, I {intermediate}; {wall:.1f} s to compile"
+        title=f"{options.layers} layers, E {options.experts}, k {options.top_k}, H {options.hidden}, "
+        f"I {options.intermediate}; {wall:.1f} s to compile"
     )
     for column in ("part", "programs", "seconds", "share"):
         table.add_column(column, justify="left" if column == "part" else "right")
+    ours = [build for build in built if any(name.startswith("ov_moe_") for name in build.kernels)]
+    others = [build for build in built if build not in ours]
     seconds = [sum(build.seconds for build in some) for some in (ours, others)]
     rows = [("ov-moe's kernels", len(ours), seconds[0]), ("the plugin's kernels", len(others), seconds[1])]
     for part, count, spent in [*rows, ("the rest: graph passes, memory", 0, wall - sum(seconds))]:
         table.add_row(part, str(count or ""), f"{spent:.1f}", f"{spent / wall:.0%}")
-    console.print(table)
-    console.print(f"Rewriting took {optimized - start:.2f} s before.")
+    return table
+
+
+def _print_later(console: Console, compiled: Any, options: Options, rng: Any) -> None:
+    """What is built, and called in Python, after a warm-up."""
+    import numpy as np
+
+    import ov_moe
+    from ov_moe import virtual_gpu
+
+    def random(length: int) -> dict[str, Any]:
+        return {"x": 0.05 * rng.standard_normal((1, length, options.hidden)).astype(np.float32)}
+
+    ov_moe.warmup(compiled, inputs=[random(1), random(options.few_tokens + 1)], progress=False)
+    calls = _count_calls()
+    virtual_gpu.reset()
+    lengths = [int(length) for length in rng.integers(1, 3 * options.few_tokens, 50)]
+    for length in (*lengths, *[1] * 50):
+        compiled(random(length))
+    later = virtual_gpu.snapshot()
     console.print(
         "After a warm-up of two inferences, over 50 random prompts and 50 decode steps: "
         f"{len(later.builds_of('ov_moe_'))} programs of ov-moe built, {len(calls)} calls of Python. "
         f"The plugin built {len(later.builds)} of its own."
     )
-    console.print(f"Padding copies {padding / 1e6:.3f} MB in a decode step.")
-    console.print(f"Device: {core.get_property('GPU', 'FULL_DEVICE_NAME')}.")
 
 
 def _padding(core: Any, model: Any, x: Any) -> int:
@@ -109,4 +137,4 @@ def _count_calls() -> list[str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(command_from(Options, main))

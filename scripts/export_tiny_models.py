@@ -11,15 +11,17 @@ import shlex
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from tiny_configs import ARCHITECTURES, configuration
 
+from ov_moe.commands.options_record import command_from
 from ov_moe.errors import DeviceError, InvalidInputError, OvMoeError
 from ov_moe.folder.swap import recover
 from ov_moe.folder.write import check_replaceable, whole_folder
@@ -248,90 +250,88 @@ def compress(
     )
 
 
-def _readme(architecture: str, options: dict[str, Any]) -> str:
-    """The page that says what the model is and by which command it was made."""
-    flags = []
-    for name, value in options.items():
-        flag = "--" + name.replace("_", "-")
-        if value is True:
-            flags.append(flag)
-        elif value is not False:
-            flags.append(f"{flag} {shlex.quote(str(value))}")
-    lines = [f"python scripts/export_tiny_models.py OUT --architecture {architecture}"]
-    for flag in flags:
-        if len(lines[-1]) + len(flag) > 96:
-            lines.append("   ")
-        lines[-1] += f" {flag}"
-    command = " \\\n".join(lines)
-    packages = ("openvino", "optimum-intel", "nncf", "torch", "transformers")
-    versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in packages)
-    return (
-        f"# A tiny {architecture} model\n\n"
-        "The weights are random: the model shows how Mixture-of-Experts blocks look and run, and its text\n"
-        "means nothing. There is no tokenizer: feed it token ids below the vocabulary size.\n\n"
-        f"Made by\n\n```\n{command}\n```\n\nwith {versions}.\n"
-    )
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of the command line."""
 
-
-def main(
-    output: Annotated[Path, typer.Argument(help="Folder to write; it appears whole or not at all.")],
-    *,
-    architecture: Annotated[str, typer.Option(help="One of: " + ", ".join(ARCHITECTURES))] = "qwen3_moe",
-    experts: Annotated[int, typer.Option(help="Experts in each layer.")] = 64,
-    top_k: Annotated[int, typer.Option(help="Experts that serve one token.")] = 8,
-    layers: Annotated[int, typer.Option(help="Decoder layers.")] = 2,
-    hidden: Annotated[int, typer.Option(help="Features of a token.")] = 128,
-    intermediate: Annotated[int, typer.Option(help="Features inside one expert.")] = 64,
-    heads: Annotated[int, typer.Option(help="Attention heads.")] = 2,
-    kv_heads: Annotated[int, typer.Option(help="Heads of the key-value cache.")] = 1,
-    head_dim: Annotated[int, typer.Option(help="Features of one head.")] = 32,
-    vocab: Annotated[int, typer.Option(help="Tokens in the vocabulary.")] = 256,
-    initializer_range: Annotated[float, typer.Option(help="Standard deviation of the weights.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
-    precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.INT4,
+    output: Annotated[Path, typer.Argument(help="Folder to write; it appears whole or not at all.")]
+    architecture: Annotated[str, typer.Option(help="One of: " + ", ".join(ARCHITECTURES))] = "qwen3_moe"
+    experts: Annotated[int, typer.Option(help="Experts in each layer.")] = 64
+    top_k: Annotated[int, typer.Option(help="Experts that serve one token.")] = 8
+    layers: Annotated[int, typer.Option(help="Decoder layers.")] = 2
+    hidden: Annotated[int, typer.Option(help="Features of a token.")] = 128
+    intermediate: Annotated[int, typer.Option(help="Features inside one expert.")] = 64
+    heads: Annotated[int, typer.Option(help="Attention heads.")] = 2
+    kv_heads: Annotated[int, typer.Option(help="Heads of the key-value cache.")] = 1
+    head_dim: Annotated[int, typer.Option(help="Features of one head.")] = 32
+    vocab: Annotated[int, typer.Option(help="Tokens in the vocabulary.")] = 256
+    initializer_range: Annotated[float, typer.Option(help="Standard deviation of the weights.")] = 0.2
+    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0
+    precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.INT4
     only_experts: Annotated[
         bool,
         typer.Option("--only-experts", help="int8, int4: compress the experts alone, keep the rest f16."),
-    ] = False,
-    symmetric: Annotated[bool, typer.Option("--symmetric", help="int8, int4: no zero points.")] = False,
-    group_size: Annotated[int, typer.Option(help="int4: weights that share a scale; -1: a channel.")] = 32,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder, if all in it was written so.")] = False,
-) -> None:
-    """Exports one tiny Mixture-of-Experts model with random weights as an OpenVINO IR."""
-    options = dict(locals())
-    for name in ("output", "architecture", "force"):
-        del options[name]
-    options["precision"] = precision.value
-    try:
-        if architecture not in ARCHITECTURES:
-            raise InvalidInputError(f"{architecture} is not one of {', '.join(ARCHITECTURES)}.")
-        tiny = TinyModel(
-            experts, top_k, layers, hidden, intermediate, heads, kv_heads, head_dim, vocab, initializer_range
-        )
-        quantized = precision in (Precision.INT8, Precision.INT4)
-        if (only_experts or symmetric) and not quantized:
+    ] = False
+    symmetric: Annotated[bool, typer.Option("--symmetric", help="int8, int4: no zero points.")] = False
+    group_size: Annotated[int, typer.Option(help="int4: weights that share a scale; -1: a channel.")] = 32
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder, if all in it was written so.")] = False
+
+    def check(self) -> TinyModel:
+        """The sizes; raises InvalidInputError for what cannot be exported."""
+        if self.architecture not in ARCHITECTURES:
+            raise InvalidInputError(f"{self.architecture} is not one of {', '.join(ARCHITECTURES)}.")
+        tiny = TinyModel(**{field.name: getattr(self, field.name) for field in dataclass_fields(TinyModel)})
+        quantized = self.precision in (Precision.INT8, Precision.INT4)
+        if (self.only_experts or self.symmetric) and not quantized:
             raise InvalidInputError(
-                f"--only-experts and --symmetric mean something for int8 and int4, not for {precision.value}."
+                f"--only-experts and --symmetric mean something for int8 and int4, not for {self.precision.value}."
             )
-        contracted = {"hidden": hidden, "intermediate": intermediate}
-        if not only_experts:
-            contracted["heads x head_dim"] = heads * head_dim
-        if precision is Precision.INT4 and group_size != -1:
+        contracted = {"hidden": self.hidden, "intermediate": self.intermediate}
+        if not self.only_experts:
+            contracted["heads x head_dim"] = self.heads * self.head_dim
+        if self.precision is Precision.INT4 and self.group_size != -1:
             for name, size in contracted.items():
-                if group_size < 1 or size % group_size:
-                    raise InvalidInputError(f"group_size must divide {name} ({size}) or be -1, not {group_size}.")
+                if self.group_size < 1 or size % self.group_size:
+                    raise InvalidInputError(f"group_size must divide {name} ({size}) or be -1, not {self.group_size}.")
+        return tiny
+
+    def readme(self) -> str:
+        """The page that says what the model is and by which command it was made."""
+        flags = []
+        for name, value in asdict(self).items():
+            flag = "--" + name.replace("_", "-")
+            if name in ("output", "architecture", "force"):
+                continue
+            if value is True:
+                flags.append(flag)
+            elif value is not False:
+                text = value.value if isinstance(value, Precision) else str(value)
+                flags.append(f"{flag} {shlex.quote(text)}")
+        lines = [f"python scripts/export_tiny_models.py OUT --architecture {self.architecture}"]
+        for flag in flags:
+            if len(lines[-1]) + len(flag) > 96:
+                lines.append("   ")
+            lines[-1] += f" {flag}"
+        command = " \\\n".join(lines)
+        packages = ("openvino", "optimum-intel", "nncf", "torch", "transformers")
+        versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in packages)
+        return (
+            f"# A tiny {self.architecture} model\n\n"
+            "The weights are random: the model shows how Mixture-of-Experts blocks look and run, and its text\n"
+            "means nothing. There is no tokenizer: feed it token ids below the vocabulary size.\n\n"
+            f"Made by\n\n```\n{command}\n```\n\nwith {versions}.\n"
+        )
+
+
+def main(options: Options) -> None:
+    """Exports one tiny Mixture-of-Experts model with random weights as an OpenVINO IR."""
+    output = options.output
+    try:
+        tiny = options.check()
         check_extra()
         recover(output.absolute().parent)
-        with whole_folder(output, check_replaceable(output, force)) as fresh:
-            folder = fresh.folder
-            model = export_ir(architecture, tiny, seed, folder)
-            if only_experts:
-                model = halve_matrices(model)
-            model = compress(model, precision, only_experts=only_experts, symmetric=symmetric, group_size=group_size)
-            import openvino as ov
-
-            ov.save_model(model, folder / MODEL_FILE, compress_to_fp16=precision is Precision.FP16)
-            (folder / "README.md").write_text(_readme(architecture, options), encoding="utf-8")
+        with whole_folder(output, check_replaceable(output, options.force)) as fresh:
+            _export(options, tiny, fresh.folder)
     except OvMoeError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
@@ -339,5 +339,17 @@ def main(
     typer.echo(f"{output}: {size / 1e6:.2f} MB")
 
 
+def _export(options: Options, tiny: TinyModel, folder: Path) -> None:
+    model = export_ir(options.architecture, tiny, options.seed, folder)
+    if options.only_experts:
+        model = halve_matrices(model)
+    kind = {"only_experts": options.only_experts, "symmetric": options.symmetric, "group_size": options.group_size}
+    model = compress(model, options.precision, **kind)
+    import openvino as ov
+
+    ov.save_model(model, folder / MODEL_FILE, compress_to_fp16=options.precision is Precision.FP16)
+    (folder / "README.md").write_text(options.readme(), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(command_from(Options, main))

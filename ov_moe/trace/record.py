@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -11,10 +12,10 @@ import openvino as ov
 import ov_moe
 from ov_moe.commands.prompts import Ids, Prompt, random_ids
 from ov_moe.commands.stop import STOPS, Stop
-from ov_moe.commands.tokenizer import load_tokenizer
+from ov_moe.commands.tokenizer import Tokenize, load_tokenizer
 from ov_moe.compiler import compile_model
 from ov_moe.devices import machine
-from ov_moe.devices.target import parse_target
+from ov_moe.devices.target import Target, parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.folder.read import read
 from ov_moe.generate import greedy_steps
@@ -70,27 +71,28 @@ def record(
     try:
         for number, prompt in enumerate(prompts, start=1):
             progress(f"{number} of {len(prompts)}: {prompt.label()}")
-            if prompt.text is not None and tokenize is not None:
-                ids = tokenize(prompt.text)
-            else:
-                ids = random_ids(prompt.tokens or 1, 1, vocabulary, seed)
-            done.append(_counted(session, taps, ids, new_tokens))
+            done.append(_counted(session, taps, _ids(prompt, tokenize, vocabulary, seed), new_tokens))
     except STOPS as error:
         if not done:
             raise
         stop = Stop.by(error)
     prefills, tokens, decode = zip(*done, strict=True)
-    facts = {
+    facts = _facts(path, target, prompts[: len(done)], stop)
+    return Recording(taps.layers, prefills, sum(decode, _no_rows(taps)), tokens, facts), stop
+
+
+def _facts(path: Path, target: Target, prompts: Sequence[Prompt], stop: Stop | None) -> dict[str, Any]:
+    """What belongs beside the counts of these prompts."""
+    return {
         "time": machine.now(),
         "model": path.parent.name,
         "device": target.full_name,
         "ov_moe": ov_moe.__version__,
         "openvino": ov.get_version(),
-        "prompts": [prompt.label() for prompt in prompts[: len(done)]],
+        "prompts": [prompt.label() for prompt in prompts],
         "complete": stop is None,
         "stopped": None if stop is None else stop.reason,
     }
-    return Recording(taps.layers, prefills, sum(decode, _no_rows(taps)), tokens, facts), stop
 
 
 def _rewritten(core: ov.Core, path: Path, config: Config) -> ov.Model:
@@ -101,6 +103,12 @@ def _rewritten(core: ov.Core, path: Path, config: Config) -> ov.Model:
         if not report.rewritten:
             raise InvalidInputError(f"{path} holds no MoE block that ov-moe can rewrite: there is nothing to trace.")
     return model
+
+
+def _ids(prompt: Prompt, tokenize: Tokenize | None, vocabulary: int, seed: int) -> Ids:
+    if prompt.text is not None and tokenize is not None:
+        return tokenize(prompt.text)
+    return random_ids(prompt.tokens or 1, 1, vocabulary, seed)
 
 
 def _counted(session: TracedSession, taps: Taps, ids: Ids, new_tokens: int) -> tuple[Counts, int, Counts]:
