@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import get_args
 
 import numpy as np
@@ -23,13 +24,27 @@ from ov_moe.kernels.plan import (
     TOKENS,
     PlanLayout,
 )
-from ov_moe.spec import Activation, ActivationKind, GateUpLayout, Precision, ProjectionSpec
+from ov_moe.spec import Activation, GateUpLayout, Precision, ProjectionSpec
 
 Array = npt.NDArray[np.float64]
 
 # What the 16 codes of f4e2m1 stand for (OCP Microscaling Formats 1.0): sign, two bits of exponent, one of mantissa.
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
 _erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _swish(gate: Array, beta: float) -> Array:
+    with np.errstate(over="ignore"):
+        return gate / (1.0 + np.exp(-beta * gate))
+
+
+# act(gate, beta). Those that this module computes by itself: it does not ask ov_moe.kernels.activations.
+ACTS: dict[str, Callable[[Array, float], Array]] = {
+    "swiglu": _swish,
+    "geglu_tanh": lambda gate, _: 0.5 * gate * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))),
+    "geglu_erf": lambda gate, _: 0.5 * gate * (1.0 + _erf(gate / math.sqrt(2))),
+    "reglu": lambda gate, _: np.maximum(gate, 0.0),
+}
 
 
 def plan(ids: npt.NDArray[np.integer], experts: int, tile_m: int) -> npt.NDArray[np.int32]:
@@ -120,22 +135,12 @@ def split_gate_up(fused: Array, layout: GateUpLayout) -> tuple[Array, Array]:
 def activate(activation: Activation, gate: Array, up: Array) -> Array:
     """act(gate) * (up + offset), elementwise; where there is a limit both are clamped first, gate from above only.
 
-    Raises InvalidInputError for a kind of activation that is none of ov_moe.spec.ActivationKind.
+    Raises InvalidInputError for a kind of activation that is none of ``ACTS``.
     """
-    check_word("activation", activation.kind, get_args(ActivationKind))
+    check_word("activation", activation.kind, tuple(ACTS))
     if activation.limit is not None:
         gate, up = np.minimum(gate, activation.limit), np.clip(up, -activation.limit, activation.limit)
-    up = up + activation.up_offset
-    if activation.kind == "swiglu":
-        with np.errstate(over="ignore"):
-            return gate / (1.0 + np.exp(-activation.beta * gate)) * up
-    if activation.kind == "geglu_tanh":
-        return 0.5 * gate * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))) * up
-    if activation.kind == "geglu_erf":
-        erf: Array = _erf(gate / math.sqrt(2))
-        return 0.5 * gate * (1.0 + erf) * up
-    assert activation.kind == "reglu"
-    return np.maximum(gate, 0.0) * up
+    return ACTS[activation.kind](gate, activation.beta) * (up + activation.up_offset)
 
 
 def swiglu(gate: Array, up: Array) -> Array:

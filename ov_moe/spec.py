@@ -13,7 +13,7 @@ MicroKernelSwitch = Literal["auto", "fma", "dpas", "dpas-emulated"]
 Balance = Literal["auto", "on", "off"]
 Activations = Literal["f32", "f16"]
 Vendor = Literal["intel", "nvidia", "other"]
-ActivationKind = Literal["swiglu", "geglu_tanh", "geglu_erf", "reglu"]
+ActivationKind = str  # the name of a row of ov_moe.kernels.activations
 GateUpLayout = Literal["separate", "interleaved", "halves"]
 
 
@@ -22,7 +22,7 @@ class Activation:
     """What stands between the projections: h = act(gate) * (up + up_offset), in fp32.
 
     Attributes:
-        kind: ``swiglu`` (gate * sigmoid(beta * gate)), ``geglu_tanh``, ``geglu_erf`` or ``reglu``.
+        kind: Which act, e.g. ``swiglu``: gate * sigmoid(beta * gate).
         beta: Of the swish; 1.702 in GPT-OSS.
         limit: Before all else gate is clamped from above and up from both sides, None for no clamp; 7 in GPT-OSS.
         up_offset: Added to up after the clamp; 1 in GPT-OSS.

@@ -1,32 +1,23 @@
 """Reads what stands between the projections: act(gate) * (up + offset), both clamped or neither.
 
-A new activation is a line in ``FORMS``, and one in ``ov_moe.spec.ActivationKind``.
+How each act is written comes from ov_moe.kernels.activations.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import openvino as ov
 
+from ov_moe.kernels.activations import ACTIVATIONS
 from ov_moe.spec import Activation, ActivationKind
 
 from .not_matched import NotMatched
 from .walk import Walk, constant
 
-# (type, approximation mode of a Gelu) of the node that gate goes through; Gelu of opset 2 has no mode and is exact.
-FORMS: MappingProxyType[tuple[str, str], ActivationKind] = MappingProxyType(
-    {
-        ("Swish", ""): "swiglu",
-        ("Gelu", "TANH"): "geglu_tanh",
-        ("Gelu", "ERF"): "geglu_erf",
-        ("Gelu", ""): "geglu_erf",
-        ("Relu", ""): "reglu",
-    }
-)
-_TYPES = frozenset(kind for kind, _ in FORMS)
+_WRITTEN = {nodes: form.name for form in ACTIVATIONS.values() for nodes in form.written}
+_TYPES = frozenset(nodes[0].split()[0] for nodes in _WRITTEN)
 _UP_TYPES = frozenset({"Add", "Clamp", "MatMul", "Slice", "Split", "VariadicSplit"})
 _LOWEST = float(np.finfo(np.float32).min)
 
@@ -73,19 +64,43 @@ def _activated_first(product: ov.Node) -> tuple[ov.Output, ov.Output]:
 
 def _activated(walk: Walk, output: ov.Output) -> tuple[ActivationKind, float, ov.Output]:
     """(kind, beta, operand) of the activation of the gate."""
-    node = output.get_node()
-    if node.get_type_name() not in _TYPES:
-        wanted = ", ".join(sorted(_TYPES))
-        raise NotMatched(f"stands where the activation of the gate should be one of {wanted}", node)
-    walk.enter(output, node.get_type_name(), "the activation of the gate")
+    for words, kind in _WRITTEN.items():
+        if nodes := _spelled(output, words):
+            for node in nodes:
+                walk.enter(node.output(0), str(node.get_type_name()), "the activation of the gate")
+            return kind, _beta(nodes[-1]), nodes[-1].input_value(0)
+    wanted = ", ".join(sorted(_TYPES))
+    raise NotMatched(f"stands where the activation of the gate should be one of {wanted}", output.get_node())
+
+
+def _spelled(output: ov.Output, words: tuple[str, ...]) -> list[ov.Node]:
+    """The nodes that ``words`` name, from the producer of ``output`` back along first inputs; none if one differs."""
+    nodes: list[ov.Node] = []
+    for word in words:
+        node = output.get_node()
+        kind, *detail = word.split()
+        if node.get_type_name() != kind or _detail(node) != detail:
+            return []
+        nodes.append(node)
+        output = node.input_value(0)
+    return nodes
+
+
+def _detail(node: ov.Node) -> list[str]:
+    """What tells a node from others of its type: the mode of a Gelu, or one constant number as the second input."""
     mode = str(node.get_attributes().get("approximation_mode", "")).upper()
-    beta = 1.0
-    if node.get_type_name() == "Swish" and node.get_input_size() > 1:
-        value = _scalar(node.input_value(1))
-        if value is None:
-            raise NotMatched("has a beta that is not one constant", node)
-        beta = value
-    return FORMS[node.get_type_name(), mode], beta, node.input_value(0)
+    number = _scalar(node.input_value(1)) if node.get_type_name() != "Swish" and node.get_input_size() == 2 else None
+    return [mode] if mode else [] if number is None else [f"{number:g}"]
+
+
+def _beta(node: ov.Node) -> float:
+    """Of a Swish; 1 of all else."""
+    if node.get_type_name() != "Swish" or node.get_input_size() == 1:
+        return 1.0
+    value = _scalar(node.input_value(1))
+    if value is None:
+        raise NotMatched("has a beta that is not one constant", node)
+    return value
 
 
 def _without_offset(walk: Walk, output: ov.Output) -> tuple[float, ov.Output]:

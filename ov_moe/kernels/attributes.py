@@ -16,6 +16,7 @@ import numpy as np
 
 from ov_moe.arguments import check_word
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.activations import ACTIVATIONS
 from ov_moe.spec import Activation, ActivationKind, Balance, GateUpLayout, Precision, ProjectionSpec
 
 Attribute = int | str
@@ -31,7 +32,7 @@ _SOME = ("none", "some")
 _WORDS: dict[str, tuple[str, ...]] = {
     "balance": get_args(Balance),
     "layout": get_args(GateUpLayout),
-    "activation": get_args(ActivationKind),
+    "activation": tuple(ACTIVATIONS),
     "gate_bias": _SOME,
     "down_bias": _SOME,
     "h_exponents": _SOME,
@@ -205,7 +206,7 @@ def activation_attributes(activation: Activation) -> dict[str, Attribute]:
 def parse_activation(attributes: Mapping[str, Attribute]) -> Activation:
     """The inverse of ``activation_attributes``; raises InvalidInputError for a value that none of them has."""
     kind = attributes["activation"]
-    check_word("activation", kind, get_args(ActivationKind))
+    check_word("activation", kind, tuple(ACTIVATIONS))
     beta, limit, offset = (parse_float(name, attributes[name]) for name in _NUMBERS)
     return Activation(cast(ActivationKind, kind), cast(float, beta), limit, cast(float, offset))
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ov_moe.kernels.activations import ACTIVATIONS
 from ov_moe.kernels.plan import D_WIDE, H_WIDE
 from ov_moe.spec import Activation
 
 F16_MAX = 65504.0
 # The narrowest block of columns that has an exponent of its own; rows stay multiples of 64 bytes longer.
 _BLOCK, _ALIGNMENT = 32, 32
-# Of swish with a slope of 1 and of gelu, in magnitude, below zero: 0.2785 and 0.17.
-_LOWEST = 0.2785
 
 
 def row_columns(columns: int, exponents: bool) -> int:
@@ -29,10 +28,10 @@ def row_columns(columns: int, exponents: bool) -> int:
 
 def may_exceed_f16(activation: Activation) -> bool:
     """Whether h of a block may be beyond f16: not where the activation clamps what it multiplies, as GPT-OSS's does."""
-    if activation.limit is None or (activation.kind == "swiglu" and activation.beta <= 0):
+    if activation.limit is None:
         return True
-    lowest = _LOWEST / activation.beta if activation.kind == "swiglu" else _LOWEST
-    return max(activation.limit, lowest) * (activation.limit + abs(activation.up_offset)) > F16_MAX
+    largest = ACTIVATIONS[activation.kind].largest(activation.limit, activation.beta)
+    return not largest * (activation.limit + abs(activation.up_offset)) <= F16_MAX  # infinity times 0 is NaN
 
 
 def told_to_look(plan: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
