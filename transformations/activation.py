@@ -90,7 +90,7 @@ def _detail(node: ov.Node) -> list[str]:
     """What tells a node from others of its type: the mode of a Gelu, or one constant number as the second input."""
     mode = str(node.get_attributes().get("approximation_mode", "")).upper()
     number = _scalar(node.input_value(1)) if node.get_type_name() != "Swish" and node.get_input_size() == 2 else None
-    return [mode] if mode else [] if number is None else [f"{number:g}"]
+    return [mode] if mode else [] if number is None else [f"{number:.9g}"]
 
 
 def _beta(node: ov.Node) -> float:

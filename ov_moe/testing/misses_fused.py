@@ -10,6 +10,7 @@ from openvino import opset15 as ops
 
 from ov_moe.spec import Activation
 from ov_moe.testing.graphs import Edit, Form, insert_after, moe_block_model, read_twice, swap
+from ov_moe.testing.nodes import vector
 
 E, K, H, I = 6, 2, 64, 96  # noqa: E741
 FAR = 2**63 - 1
@@ -40,13 +41,9 @@ def ones(*shape: int, kind: Any = np.float32) -> ov.Node:
     return constant(np.ones(shape), kind)
 
 
-def i64(*values: int) -> ov.Node:
-    return ops.constant(np.array(values, np.int64))
-
-
 def part(role: str, start: int, stop: int, step: int, axis: int = 2) -> Edit:
     """Another Slice in the place of ``role``."""
-    return swap(role, lambda i: ops.slice(i[0], i64(start), i64(stop), i64(step), i64(axis)))
+    return swap(role, lambda i: ops.slice(i[0], vector(start), vector(stop), vector(step), vector(axis)))
 
 
 def batch(zeros_shape: ov.Output) -> ov.Output:
@@ -93,7 +90,7 @@ FUSED: dict[str, Edit] = {
         "up_part", FAR, -FAR, -2
     ),
     "Slice 'blocks.0/up_part' has a start that is not one constant": swap(
-        "up_part", lambda i: ops.slice(i[0], ops.gather(ops.shape_of(i[0]), i64(1), np.int64(0)), *i[2:])
+        "up_part", lambda i: ops.slice(i[0], ops.gather(ops.shape_of(i[0]), vector(1), np.int64(0)), *i[2:])
     ),
     "Slice 'blocks.0/up_part' takes up from another output than gate": swap(
         "up_part", lambda i: ops.slice(i[0].get_node().input_value(0), *i[1:])
@@ -118,7 +115,7 @@ FUSED: dict[str, Edit] = {
         "gate_clamp", lambda i: ops.minimum(i[0], ones(1, 1, I))
     ),
     "Swish 'blocks.0/swish' has a beta that is not one constant": swap(
-        "swish", lambda i: ops.swish(i[0], ops.reduce_max(i[0], i64(0, 1, 2)))
+        "swish", lambda i: ops.swish(i[0], ops.reduce_max(i[0], vector(0, 1, 2)))
     ),
     "Add 'blocks.0/gate_up_add' is also read by Result 'second reader', outside the block": read_twice("gate_up_add"),
     "MatMul 'blocks.0/gate_up' is also read by Result 'second reader', outside the block": read_twice("gate_up"),
@@ -133,12 +130,14 @@ FUSED: dict[str, Edit] = {
     "Constant 'others' holds [E, N, K] = [1, 64, 96] where the block needs [6, 64, 96]": swap(
         "down", lambda i: ops.matmul(i[0], ones(1, H, I), False, True)
     ),
-    "Tile 'blocks.0/tile' has repeats [12, 1] instead of [6, 1]": swap("tile", lambda i: ops.tile(i[0], i64(2 * E, 1))),
+    "Tile 'blocks.0/tile' has repeats [12, 1] instead of [6, 1]": swap(
+        "tile", lambda i: ops.tile(i[0], vector(2 * E, 1))
+    ),
     "Multiply 'blocks.0/weighted' multiplies outputs and factors whose token axes cannot be shown to agree": (
         other_factor_axes(1, -1)
     ),
     "Multiply 'blocks.0/weighted' multiplies outputs of rank 4 by factors of rank 3": swap(
-        "weighted", lambda i: ops.multiply(i[0], ops.squeeze(i[1], i64(3)))
+        "weighted", lambda i: ops.multiply(i[0], ops.squeeze(i[1], vector(3)))
     ),
 }
 HALVED: dict[str, Edit] = {
@@ -154,13 +153,13 @@ HALVED: dict[str, Edit] = {
 }
 BATCHED: dict[str, Edit] = {
     "Broadcast 'blocks.0/zeros' has a number of rows that cannot be traced to the expert ids": swap(
-        "zeros", lambda i: ops.broadcast(i[0], ops.concat([ops.multiply(batch(i[1]), batch(i[1])), i64(E)], 0))
+        "zeros", lambda i: ops.broadcast(i[0], ops.concat([ops.multiply(batch(i[1]), batch(i[1])), vector(E)], 0))
     ),
     "Reshape 'blocks.0/view_1' splits the tokens into axes that cannot be traced": swap(
-        "view_1", lambda i: ops.reshape(i[0], ops.add(i[1], i64(0, 0, 0, 0)), special_zero=False)
+        "view_1", lambda i: ops.reshape(i[0], ops.add(i[1], vector(0, 0, 0, 0)), special_zero=False)
     ),
     "Multiply 'blocks.0/weighted' multiplies outputs and factors whose token axes cannot be shown to agree": swap(
         "view_1", lambda i: ops.reshape(i[0], [E, 2, -1, H], special_zero=False)
     ),
-    "ReduceSum 'blocks.0/sum' has axes [1] instead of [0]": swap("sum", lambda i: ops.reduce_sum(i[0], i64(1))),
+    "ReduceSum 'blocks.0/sum' has axes [1] instead of [0]": swap("sum", lambda i: ops.reduce_sum(i[0], vector(1))),
 }

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from ..nodes import i64
 from ..not_matched import NotMatched
 from ..shape_items import Item, is_token_count, item
 from ..walk import constant, dims
@@ -43,13 +43,13 @@ class TokenAxes:
         """i64 [3] to reshape [T, H] to: a constant, or a new node that reads nothing but ``source``."""
         known = [-1 if axis == ALL else axis for axis in (self.first, self.second)]
         if isinstance(known[0], int):
-            return _i64(known[0], 1 if known[0] == -1 else -1, hidden)
+            return i64([known[0], 1 if known[0] == -1 else -1, hidden]).output(0)
         if isinstance(known[1], int):
-            return _i64(1 if known[1] == -1 else -1, known[1], hidden)
+            return i64([1 if known[1] == -1 else -1, known[1], hidden]).output(0)
         computed = ops.convert(self.source, "i64")
         if self.first is not None:
-            return ops.concat([computed, _i64(-1, hidden)], 0).output(0)
-        return ops.concat([_i64(-1), computed, _i64(hidden)], 0).output(0)
+            return ops.concat([computed, i64([-1, hidden])], 0).output(0)
+        return ops.concat([i64([-1]), computed, i64([hidden])], 0).output(0)
 
 
 def token_axes(output: ov.Output, ids: ov.Output) -> TokenAxes:
@@ -108,7 +108,3 @@ def _target(reshape: ov.Node, ids: ov.Output) -> list[tuple[Item | None, ov.Outp
 def _parts(shape: ov.Output) -> list[ov.Output]:
     concat = shape.get_node()
     return list(concat.input_values()) if concat.get_type_name() == "Concat" else [shape]
-
-
-def _i64(*values: int) -> ov.Output:
-    return ops.constant(np.array(values, np.int64)).output(0)
