@@ -18,7 +18,7 @@ def check_word(name: str, value: object, words: tuple[str, ...]) -> None:
     """Raise InvalidInputError unless a value is one of some words."""
     if value not in words:
         listed = ", ".join(map(repr, words[:-1])) + f" or {words[-1]!r}"
-        raise InvalidInputError(f"{name} is {value!r}, it must be {listed}.")
+        raise InvalidInputError(f"{name} is {shown(value)}, it must be {listed}.")
 
 
 def check_whole(name: str, value: object, low: int, high: int) -> None:
@@ -32,3 +32,9 @@ def to_path(name: str, value: object) -> Path:
     if not isinstance(value, str | PathLike):
         raise InvalidInputError(f"{name} is of type {type(value).__name__}, it must be a path.")
     return Path(value)
+
+
+def shown(value: object) -> str:
+    """A value for a sentence: quoted, without control characters, not too long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import openvino as ov
 
@@ -13,24 +13,23 @@ from ov_moe.devices.own_moe import warn_of_own_moe
 from ov_moe.devices.target import Target, activations, parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.attributes import check_layer_name
+from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.choose import choose_model_config
 from ov_moe.kernels.config import ModelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.layer_xml import layers
-from ov_moe.kernels.stages import STAGES, Stage
 from ov_moe.model_cache import make_cacheable
 from ov_moe.openvino_errors import translated
 from ov_moe.ops.evaluate import evaluation_device
 from ov_moe.ops.registry import register
 from ov_moe.options import Config
-from ov_moe.spec import Activations, Balance, Fetch, MicroKernelSwitch, Precision, Switches, Workload
+from ov_moe.spec import Activations, Fetch, MicroKernelSwitch, Switches, Workload
 from ov_moe.storage.places import places
-from ov_moe.transformations.operations import moe_operations, port_bytes
+from ov_moe.transformations.operations import blocks_of, moe_operations, port_bytes, stage_of
+from ov_moe.transformations.switches import balance_of
 
-_BY_TYPE: dict[str, Stage] = {stage.op_type: stage for stage in STAGES}
 _LARGE_ALLOCATIONS = "GPU_ENABLE_LARGE_ALLOCATIONS"
 _ADDRESSED_BY_32_BITS = 2**32
-_SIZES = ("experts", "top_k", "max_tokens", "hidden", "intermediate")
 
 
 def compile_model(
@@ -47,7 +46,7 @@ def compile_model(
 
     Args:
         core: The Core; it learns ov-moe's operations.
-        model: The rewritten model. Its operations get the hash of the kernels they are compiled with.
+        model: The rewritten model. Its operations get what they are compiled with, on a GPU the hash of the kernels.
         device: ``GPU``, ``GPU.n``, ``AUTO:GPU``, ``MULTI:GPU`` or ``CPU`` (there the operations run outside the
             plugin, see ov_moe.ops.evaluate).
         config: Properties for ``core.compile_model``.
@@ -85,8 +84,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Do all that ``compile_model`` does but the compilation, for those who compile elsewhere.
 
-    The operations get the hash of the kernels, and on a GPU the custom-layer file is written. The model must then
-    be compiled for this device with the properties that are returned.
+    On a GPU the custom-layer file is written, and the operations get the hash of the kernels; elsewhere they get the
+    model's ``balance``. The model must then be compiled for this device with the properties that are returned.
 
     Where the properties ask for a model cache without weights (``CACHE_MODE=OPTIMIZE_SIZE``), a warning on the logger
     ``ov_moe`` says what it will not do: see ov_moe.model_cache.
@@ -136,18 +135,20 @@ def prepare(
                 "leave it out."
             )
         real = activations(core, target, properties)
-        kernels = kernel_config(operations, target, options.fetch, options.groups, options.micro_kernel, real)
+        kernels = kernel_config(model, target, options.fetch, options.groups, options.micro_kernel, real)
         found = layers(kernels, work_sizes(operations, kernels), large_buffers(operations, properties))
         properties["CONFIG_FILE"] = str(found.write(*places(cache_folder(), "layers")))
-        for node in operations:
-            node.set_attribute("build", found.build)
+        build = found.build
     else:
         evaluation_device()  # refuses now what the first inference would
+        build = balance_of(model)
+    for node in operations:
+        node.set_attribute("build", build)
     return properties
 
 
 def kernel_config(
-    operations: list[ov.Node],
+    model: ov.Model,
     target: Target,
     fetch: Fetch = "ticket",
     groups: int | None = None,
@@ -156,15 +157,12 @@ def kernel_config(
 ) -> ModelConfig:
     """One pair of configurations for all blocks: the custom-layer file has one entry for each operation type.
 
-    Raises InvalidInputError when the blocks carry different ``balance`` switches.
+    Raises InvalidInputError where the model's ``balance`` is no such word.
     """
-    attributes = [node.get_attributes() for node in operations]
-    switches = sorted({str(a["balance"]) for a in attributes})
-    if len(switches) > 1:
-        raise InvalidInputError(f"The blocks carry different balance switches {switches}: optimize them in one call.")
-    few = [node for node in operations if _BY_TYPE[node.get_type_name()].decode]
-    many = [node for node in operations if not _BY_TYPE[node.get_type_name()].decode]
-    chosen = Switches(cast(Balance, switches[0]), fetch, groups, micro_kernel)
+    operations = list(moe_operations(model))
+    few = [node for node in operations if stage_of(node).decode]
+    many = [node for node in operations if not stage_of(node).decode]
+    chosen = Switches(balance_of(model), fetch, groups, micro_kernel)
     return choose_model_config(workload(many or few, real), workload(few or many, real), target.info, chosen)
 
 
@@ -178,22 +176,24 @@ def large_buffers(operations: list[ov.Node], properties: Mapping[str, Any]) -> b
 
 def workload(operations: list[ov.Node], real: Activations) -> Workload:
     """What the kernels of some operations are chosen for: their largest sizes, and the weights of one of them."""
-    attributes = [node.get_attributes() for node in operations]
-    tokens, experts, top_k, hidden, intermediate = (
-        max(int(a[name]) for a in attributes if name in a)
-        for name in ("max_tokens", "experts", "top_k", "hidden", "intermediate")
+    blocks = list(blocks_of(operations).values())
+    precision = blocks[0].gate.precision
+    return Workload(
+        tokens=max(block.max_tokens for block in blocks),
+        experts=max(block.experts for block in blocks),
+        top_k=max(block.top_k for block in blocks),
+        hidden=max(block.hidden for block in blocks),
+        intermediate=max(block.intermediate for block in blocks),
+        precision="f16" if precision == "f32" else precision,
+        activations=real,
     )
-    formats = [str(a["gate_format"]) for a in attributes if "gate_format" in a]
-    precision = cast(Precision, "f16" if formats[0] == "float" else formats[0])
-    return Workload(tokens, experts, top_k, hidden, intermediate, precision, real)
 
 
 def work_sizes(operations: list[ov.Node], config: ModelConfig) -> dict[str, WorkSize]:
     """The work size of each operation type: the smallest that covers all its operations."""
     sizes: dict[str, WorkSize] = {}
     for node in operations:
-        attributes, kind = node.get_attributes(), node.get_type_name()
-        block = {name: int(attributes[name]) for name in _SIZES if name in attributes}
-        size = work_size(_BY_TYPE[kind], config.of(_BY_TYPE[kind]), block)
-        sizes[kind] = sizes[kind].union(size) if kind in sizes else size
+        stage, block = stage_of(node), BlockSpec.from_attributes(node.get_attributes())
+        size = work_size(stage, config.of(stage), block.sizes())
+        sizes[stage.op_type] = sizes.get(stage.op_type, size).union(size)
     return sizes

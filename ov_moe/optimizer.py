@@ -16,8 +16,9 @@ from ov_moe.transformations.block import MoEBlock, Skipped
 from ov_moe.transformations.constant_ids import computed_blocks
 from ov_moe.transformations.families import find_blocks
 from ov_moe.transformations.island import spec_of
-from ov_moe.transformations.operations import moe_operations
+from ov_moe.transformations.operations import layer_of, moe_operations
 from ov_moe.transformations.rewrite import Rewrite
+from ov_moe.transformations.switches import set_balance
 
 
 def optimize(
@@ -34,7 +35,8 @@ def optimize(
     Args:
         model: A model as read from an IR.
         balance: How prefill shares its work out: ``on`` = persistent pool of work-groups, ``off`` = grid,
-            ``auto`` = pool from 64 experts on. Results are bit-identical.
+            ``auto`` = pool from 64 experts on. Results are bit-identical. The model keeps it for all
+            of its blocks: where several calls rewrite some each, the last one's counts.
         max_tokens: Tokens (batch x sequence) of prefill that are computed at a time; longer prompts run in chunks
             of this size. More room costs memory.
         few_tokens: Up to as many tokens (decode, small batches) run without a loop, padded to this number. It costs
@@ -49,8 +51,9 @@ def optimize(
     """
     config = Config.from_environment(balance=balance, max_tokens=max_tokens, few_tokens=few_tokens)
     blocks, report = _find(model, config)
-    Rewrite(config.few_tokens, config.max_tokens, config.balance).apply(blocks)
+    Rewrite(config.few_tokens, config.max_tokens).apply(blocks)
     if blocks:
+        set_balance(model, config.balance)
         model.validate_nodes_and_infer_types()
     return report
 
@@ -71,7 +74,7 @@ def _find(model: ov.Model, config: Config) -> tuple[list[MoEBlock], Report]:
     if not isinstance(model, ov.Model):
         raise InvalidInputError(f"optimize takes an openvino.Model, this is {type(model).__name__}: read the IR first.")
     blocks, skipped = _that_fit(*computed_blocks(*find_blocks(model)), config.max_tokens)
-    layers = {str(node.get_attributes()["layer"]) for node in moe_operations(model)}
+    layers = set(map(layer_of, moe_operations(model)))
     blocks = _with_names_of_their_own(blocks, layers)
     report = Report(
         rewritten=tuple(_describe(block, config.max_tokens) for block in blocks),

@@ -50,14 +50,12 @@ class Island:
     Attributes:
         spec: Sizes and formats.
         name: Of the block; it keeps the operations of different blocks apart.
-        balance: The user's switch.
         weights: Inputs of GateUp or GateUpFused from 2 on, then those of Down.
         decode: Whether it serves few tokens.
     """
 
     spec: BlockSpec
     name: str
-    balance: str
     weights: tuple[ov.Output, ...]
     decode: bool = False
 
@@ -76,7 +74,7 @@ class Island:
         def placed(stage: Stage, inputs: list[ov.Output]) -> ov.Output:
             step = for_decode(stage) if self.decode else stage
             own: dict[str, Attribute] = {name: attributes[name] for name in stage.attributes}
-            op: MoEOp = operation_of(step)(inputs, layer=self.name, balance=self.balance, **own)
+            op: MoEOp = operation_of(step)(inputs, layer=self.name, **own)
             op.set_friendly_name(f"{self.name}/{step.op_type}")
             return op.output(0)
 
@@ -110,12 +108,12 @@ def spec_of(block: MoEBlock, max_tokens: int) -> BlockSpec:
     ).kept_in_range()
 
 
-def island_of(block: MoEBlock, max_tokens: int, balance: str) -> Island:
+def island_of(block: MoEBlock, max_tokens: int) -> Island:
     """The island of a matched block for up to ``max_tokens`` tokens; raises as ``spec_of``."""
     spec = spec_of(block, max_tokens)
     up = _inputs(block.up, 5) if block.up is not None else [_or_stand_in(block.gate_bias, 5)]
     down = [*_inputs(block.down, 2), _or_stand_in(block.down_bias, 5)]
-    return Island(spec, block.name, balance, (*_inputs(block.gate, 2), *up, *down))
+    return Island(spec, block.name, (*_inputs(block.gate, 2), *up, *down))
 
 
 def few_tokens_of(island: Island, few_tokens: int) -> Island:

@@ -23,12 +23,10 @@ class Rewrite:
     Attributes:
         few_tokens: Up to as many tokens take the decode island.
         max_tokens: More than that run in chunks of this size.
-        balance: The user's switch, stored in the operations.
     """
 
     few_tokens: int
     max_tokens: int
-    balance: str
     _lengths: dict[str, Lengths] = field(default_factory=dict)
     _replaced: dict[str, ov.Output] = field(default_factory=dict)
 
@@ -63,13 +61,13 @@ class Rewrite:
         """y [T, H]."""
         known = tokens.x.get_partial_shape()[0]
         if known.is_static and 1 <= known.get_length() <= self.max_tokens:
-            island = island_of(block, known.get_length(), self.balance)
+            island = island_of(block, known.get_length())
             few = known.get_length() <= self.few_tokens
             return replace(island, decode=few).place(tokens, island.weights)
         if source not in self._lengths:
             self._lengths[source] = lengths_of(tokens.x, self.few_tokens, self.max_tokens)
         lengths = self._lengths[source]
-        island = island_of(block, self.max_tokens, self.balance)
+        island = island_of(block, self.max_tokens)
         if known.is_static and known.get_length() > self.few_tokens:
             # A decode island for nobody makes the CPU plugin (2026.4.1) fail: "Topological order is required".
             return in_chunks(island, tokens, lengths)

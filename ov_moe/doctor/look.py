@@ -50,7 +50,7 @@ def model(path: str, device: str) -> dict[str, Any]:
     from ov_moe.folder.read import read
     from ov_moe.ops import register
     from ov_moe.optimizer import optimize
-    from ov_moe.transformations.operations import moe_operations, port_bytes
+    from ov_moe.transformations.operations import layer_of, moe_operations, port_bytes
 
     core, config = ov.Core(), Config.from_environment()
     register(core)
@@ -65,10 +65,10 @@ def model(path: str, device: str) -> dict[str, Any]:
     target, kernels = parse_target(core, device), None
     if operations:
         real = activations(core, target, {})
-        kernels = kernel_config(operations, target, config.fetch, config.groups, config.micro_kernel, real)
+        kernels = kernel_config(network, target, config.fetch, config.groups, config.micro_kernel, real)
     return {
         "already": already,
-        "blocks": blocks or [{"name": each} for each in sorted({_layer(node) for node in operations})],
+        "blocks": blocks or [{"name": each} for each in sorted(set(map(layer_of, operations)))],
         "skipped": skipped,
         "builds": len(operations),
         "kernels": {"prefill": asdict(kernels.prefill), "decode": asdict(kernels.decode)} if kernels else None,
@@ -77,10 +77,6 @@ def model(path: str, device: str) -> dict[str, Any]:
         "weights": Path(path).with_suffix(".bin").stat().st_size,
         "cache_beside": [str(each) for each in Path(path).parent.glob("model_cache")],
     }
-
-
-def _layer(node: Any) -> str:
-    return str(node.get_attributes()["layer"])
 
 
 def probe(device: str, cache: str) -> dict[str, Any]:

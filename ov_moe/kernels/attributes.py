@@ -14,7 +14,7 @@ from typing import cast, get_args
 
 import numpy as np
 
-from ov_moe.arguments import check_word
+from ov_moe.arguments import check_word, shown
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.activations import ACTIVATIONS
 from ov_moe.spec import Activation, ActivationKind, Balance, GateUpLayout, Precision, ProjectionSpec
@@ -52,7 +52,7 @@ _WHOLE: dict[str, tuple[int, int]] = {
 }
 _NUMBERS = ("beta", "limit", "up_offset")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?f?", re.IGNORECASE | re.ASCII)
-_BUILD = re.compile(r"none|[0-9a-f]{16}", re.ASCII)
+_BUILD = re.compile("|".join(["none", *get_args(Balance), "[0-9a-f]{16}"]), re.ASCII)
 _LONGEST_NAME = 4096
 _MOST_ELEMENTS = 2**38  # rows times columns of a buffer
 MOST_OF_Y = 2**32  # elements, which Combine counts in 32 bits
@@ -80,7 +80,7 @@ def parse_float(name: str, value: object) -> float | None:
         number = float(np.float32(text.rstrip("fF"))) if _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(number) or (name == "limit" and number < 0):
         wanted = f"a number from 0 up, or {NO_LIMIT}" if name == "limit" else "a finite number"
-        raise InvalidInputError(f"{name} is {_shown(value)}, it must be {wanted} as in 1.5f.")
+        raise InvalidInputError(f"{name} is {shown(value)}, it must be {wanted} as in 1.5f.")
     return number
 
 
@@ -100,23 +100,23 @@ def parsed(attributes: Mapping[str, object]) -> dict[str, Attribute]:
 
 def _parse(name: str, value: object) -> Attribute:
     if name in _WORDS:
-        check_word(name, value if isinstance(value, str) else _shown(value), _WORDS[name])
+        check_word(name, value, _WORDS[name])
         return str(value)
     if name in _WHOLE:
         low, high = _WHOLE[name]
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-            raise InvalidInputError(f"{name} is {_shown(value)}, it must be a whole number from {low} to {high}.")
+            raise InvalidInputError(f"{name} is {shown(value)}, it must be a whole number from {low} to {high}.")
         return int(value)
     if name in _NUMBERS:
         return exact_float(parse_float(name, value))
     if name == "build":
         if not _BUILD.fullmatch(str(value)):
-            raise InvalidInputError(f"build is {_shown(value)}, it must be 'none' or 16 hex digits.")
+            raise InvalidInputError(f"build is {shown(value)}, it must be 'none', 16 hex digits or a balance.")
         return str(value)
     if name == "layer":
         check_layer_name(str(value))
         return str(value)
-    raise InvalidInputError(f"{_shown(name)} is no attribute of ov-moe's operations.")
+    raise InvalidInputError(f"{shown(name)} is no attribute of ov-moe's operations.")
 
 
 def check_sizes(attributes: Mapping[str, Attribute]) -> None:
@@ -135,7 +135,7 @@ def check_layer_name(name: str) -> None:
     """Raise InvalidInputError for a layer's name that would not stay within a line, as in a comment of a program."""
     if not name.isprintable() or len(name) > _LONGEST_NAME:
         raise InvalidInputError(
-            f"The layer name {_shown(name)} holds a control character or is longer than {_LONGEST_NAME} characters, "
+            f"The layer name {shown(name)} holds a control character or is longer than {_LONGEST_NAME} characters, "
             "and the GPU plugin writes names into programs: rename the layer, or optimize the original model again."
         )
 
@@ -160,7 +160,7 @@ def parse_projection(attributes: Mapping[str, Attribute], name: str, n: int, k: 
     for attribute, value in projection_attributes(name, spec).items():
         if attributes[attribute] != value:
             raise InvalidInputError(
-                f"{attribute} is {_shown(attributes[attribute])}, and {kind} weights with {name}_group {group} have "
+                f"{attribute} is {shown(attributes[attribute])}, and {kind} weights with {name}_group {group} have "
                 f"{value!r}."
             )
     return spec
@@ -209,9 +209,3 @@ def parse_activation(attributes: Mapping[str, Attribute]) -> Activation:
     check_word("activation", kind, tuple(ACTIVATIONS))
     beta, limit, offset = (parse_float(name, attributes[name]) for name in _NUMBERS)
     return Activation(cast(ActivationKind, kind), cast(float, beta), limit, cast(float, offset))
-
-
-def _shown(value: object) -> str:
-    """A value for a sentence: quoted, without control characters, not too long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

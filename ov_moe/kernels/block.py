@@ -1,12 +1,21 @@
-"""A whole MoE block as four stages: attributes, buffer shapes, and one run of it on an OpenCL device."""
+"""A whole MoE block as four stages: sizes, formats and buffer shapes, and the attributes that say so, both ways."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.attributes import Attribute, activation_attributes, check_sizes, parsed, projection_attributes
+from ov_moe.kernels.attributes import (
+    Attribute,
+    activation_attributes,
+    check_sizes,
+    parse_activation,
+    parse_projection,
+    parsed,
+    projection_attributes,
+)
 from ov_moe.kernels.exponents import may_exceed_f16, row_columns
 from ov_moe.kernels.plan import PlanLayout
 from ov_moe.kernels.stages import GATE_UP, GATE_UP_FUSED, Stage
@@ -107,6 +116,35 @@ class BlockSpec:
             "intermediate": self.intermediate,
         }
 
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, object]) -> BlockSpec:
+        """The block that attributes speak of: the inverse of ``attributes``, but that weights in f16 are f32 here.
+
+        Args:
+            attributes: Of one operation, or of several of the same block together, as a file or a caller gives them.
+                What they do not name is as in ``SMALLEST``; what is not of a block, as ``layer``, is checked alone.
+
+        Raises:
+            InvalidInputError: A value is none of its attribute's, or they do not fit each other; the sentence names it.
+        """
+        found = {**SMALLEST, **parsed(attributes)}
+        i, h = int(found["intermediate"]), int(found["hidden"])
+        fused = "gate_format" in attributes and "up_format" not in attributes
+        return cls(
+            experts=int(found["experts"]),
+            top_k=int(found["top_k"]),
+            max_tokens=int(found["max_tokens"]),
+            gate=parse_projection(found, "gate", 2 * i if fused else i, h),
+            up=None if fused else parse_projection(found, "up", i, h),
+            down=parse_projection(found, "down", h, i),
+            layout=cast(GateUpLayout, found["layout"]),
+            activation=parse_activation(found),
+            gate_bias=found["gate_bias"] == "some",
+            down_bias=found["down_bias"] == "some",
+            h_exponents=found["h_exponents"] == "some",
+            d_exponents=found["d_exponents"] == "some",
+        )
+
     def attributes(self) -> Mapping[str, Attribute]:
         """Every attribute of every operation of the block; an operation takes those it names."""
         attributes = {
@@ -122,3 +160,8 @@ class BlockSpec:
             **activation_attributes(self.activation),
         }
         return parsed(attributes)
+
+
+_ONE = ProjectionSpec("f32", 1, 1)
+SMALLEST = BlockSpec(1, 1, 1, _ONE, _ONE, _ONE).attributes()
+"""What stands for an attribute that is not named: sizes of 1, weights in f32, no bias, no exponents."""

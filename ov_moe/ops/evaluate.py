@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ov_moe import reference
 from ov_moe.devices.opencl import OpenCLDevice, default_device
 from ov_moe.errors import DeviceError
+from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.choose import choose_config, decode_config
 from ov_moe.kernels.exponents import told_to_look
 from ov_moe.kernels.stages import ROUTE, Stage
@@ -54,22 +55,22 @@ def _with_halves(device: OpenCLDevice) -> OpenCLDevice:
 
 def evaluate_stage(
     stage: Stage,
-    attributes: Mapping[str, int | str],
+    block: BlockSpec,
     inputs: Sequence[npt.NDArray[Any]],
     output: npt.NDArray[Any],
+    balance: Balance = "auto",
 ) -> None:
-    """Compute one stage into ``output``; raises InvalidInputError for ids out of range."""
+    """Compute one stage of a block into ``output``; raises InvalidInputError for ids out of range."""
     if stage.runs(ROUTE):
         ids = inputs[0].reshape(inputs[0].shape[:2])
-        reference.check_ids(cast("npt.NDArray[np.integer]", ids), int(attributes["experts"]))
+        reference.check_ids(cast("npt.NDArray[np.integer]", ids), block.experts)
     device = evaluation_device()
     groups = device.pool_groups if device else 1
-    balance, experts = cast(Balance, attributes["balance"]), int(attributes["experts"])
-    config = decode_config(groups) if stage.decode else choose_config(balance, experts, 1, groups=groups)
+    config = decode_config(groups) if stage.decode else choose_config(balance, block.experts, 1, groups=groups)
     if device:
         if not stage.runs(ROUTE) and inputs[0].dtype == np.float16:
             # What a kernel wrote into its copy of the plan is gone.
             inputs = [inputs[0], told_to_look(inputs[1]), *inputs[2:]]
-        device.run(stage, config, attributes, inputs, output)
+        device.run(stage, config, block.attributes(), inputs, output)
     else:
-        numpy_stages.STAGES[stage.entry](attributes, inputs, output, config)
+        numpy_stages.STAGES[stage.entry](block, inputs, output, config)

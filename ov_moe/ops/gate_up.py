@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from ov_moe.kernels.attributes import Attribute
 from ov_moe.kernels.stages import GATE_UP, GATE_UP_FUSED, for_decode
-from ov_moe.ops.base import ACTIVATION_DEFAULTS, MoEOp, projection_defaults
+from ov_moe.ops.base import MoEOp
 
 
 class MoEGateUp(MoEOp):
@@ -16,29 +13,24 @@ class MoEGateUp(MoEOp):
     """
 
     stage = GATE_UP
-    defaults: ClassVar[dict[str, Attribute]] = {
-        "hidden": 1,
-        "intermediate": 1,
-        **projection_defaults("gate"),
-        **projection_defaults("up"),
-        **ACTIVATION_DEFAULTS,
-        "h_exponents": "none",
-    }
 
     def check_inputs(self) -> None:
         """Shapes and types against the attributes."""
-        hidden, intermediate = self.number("hidden"), self.number("intermediate")
-        self.check(0, "x", [self.number("max_tokens"), hidden, 1, 1])
+        block = self.block
+        self.check(0, "x", [block.max_tokens, block.hidden, 1, 1])
         self.check_plan()
-        self.check_projection("gate", 2, intermediate, hidden)
-        self.check_projection("up", 5, intermediate, hidden)
+        self.check_projection("gate", 2, block.gate)
+        if block.up is None:
+            self.check_bias("gate", 5, block.gate, block.gate_bias)
+        else:
+            self.check_projection("up", 5, block.up)
 
     def output_shape(self) -> list[int]:
         """[R, I, 1, 1], or more columns where rows have exponents."""
-        return [self.layout.max_rows, self.row_columns("h", "intermediate"), 1, 1]
+        return [self.block.plan_layout.max_rows, self.block.h_columns, 1, 1]
 
 
-class MoEGateUpFused(MoEOp):
+class MoEGateUpFused(MoEGateUp):
     """x [TM, H, 1, 1], plan, both projections in one (weights, scales, zero points), bias -> h [R, I, 1, 1].
 
     Weights are [E, 2I, H], the bias has 2I values for each expert, in the order of the rows (attribute
@@ -46,27 +38,6 @@ class MoEGateUpFused(MoEOp):
     """
 
     stage = GATE_UP_FUSED
-    defaults: ClassVar[dict[str, Attribute]] = {
-        "hidden": 1,
-        "intermediate": 1,
-        **projection_defaults("gate"),
-        "gate_bias": "none",
-        **ACTIVATION_DEFAULTS,
-        "h_exponents": "none",
-        "layout": "interleaved",
-    }
-
-    def check_inputs(self) -> None:
-        """Shapes and types against the attributes."""
-        hidden, rows = self.number("hidden"), 2 * self.number("intermediate")
-        self.check(0, "x", [self.number("max_tokens"), hidden, 1, 1])
-        self.check_plan()
-        self.check_projection("gate", 2, rows, hidden)
-        self.check_bias("gate", 5, self.number("experts") * rows)
-
-    def output_shape(self) -> list[int]:
-        """[R, I, 1, 1], or more columns where rows have exponents."""
-        return [self.layout.max_rows, self.row_columns("h", "intermediate"), 1, 1]
 
 
 class MoEGateUpDecode(MoEGateUp):

@@ -18,11 +18,11 @@ class MoERoute(MoEOp):
 
     def check_inputs(self) -> None:
         """ids must be i32 [max_tokens, top_k, 1, 1]."""
-        self.check(0, "ids", [self.number("max_tokens"), self.number("top_k"), 1, 1], ("i32",))
+        self.check(0, "ids", [self.block.max_tokens, self.block.top_k, 1, 1], ("i32",))
 
     def output_shape(self) -> list[int]:
         """[P, 1, 1, 1], P from PlanLayout."""
-        return [self.layout.size, 1, 1, 1]
+        return [self.block.plan_layout.size, 1, 1, 1]
 
     def output_type(self) -> ov.Type:
         """Always i32."""

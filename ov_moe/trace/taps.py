@@ -13,7 +13,7 @@ from ov_moe.errors import InvalidInputError
 from ov_moe.generate import Session
 from ov_moe.kernels.stages import ROUTE
 from ov_moe.trace.recording import Counts, Layer
-from ov_moe.transformations.operations import moe_operations
+from ov_moe.transformations.operations import blocks_of, layer_of, moe_operations
 
 _PREFIX = "ov_moe.trace."
 # Between the ids of all tokens and the route operation of an island stand these alone.
@@ -42,20 +42,13 @@ def tapped(model: ov.Model) -> Taps:
         InvalidInputError: The model holds no block of ov-moe, or blocks with different numbers of experts.
     """
     clone = model.clone()
-    sizes = {str(node.get_attributes()["layer"]): node.get_attributes() for node in moe_operations(clone)}
-    wide = {
-        str(node.get_attributes()["layer"]): node.get_attributes()
-        for node in moe_operations(clone)
-        if "hidden" in node.get_attributes() and "intermediate" in node.get_attributes()
-    }
     routes = {
-        str(node.get_attributes()["layer"]): node
-        for node in clone.get_ordered_ops()
-        if node.get_type_name().startswith(ROUTE.op_type)
+        layer_of(node): node for node in clone.get_ordered_ops() if node.get_type_name().startswith(ROUTE.op_type)
     }
     if not routes:
         raise InvalidInputError("The model holds no ov-moe operation: rewrite it with ov_moe.optimize(model) first.")
-    experts = {int(attributes["experts"]) for attributes in sizes.values()}
+    blocks = blocks_of(moe_operations(clone))
+    experts = {block.experts for block in blocks.values()}
     if len(experts) > 1:
         raise InvalidInputError(f"The blocks have {sorted(experts)} experts: one table of them cannot be made.")
     layers: list[Layer] = []
@@ -63,8 +56,8 @@ def tapped(model: ov.Model) -> Taps:
         result = ops.result(_ids(route))
         result.get_output_tensor(0).add_names({f"{_PREFIX}{index}"})
         clone.add_results([result])
-        numbers = (int(wide[name][key]) for key in ("top_k", "hidden", "intermediate"))
-        layers.append(Layer(name, *numbers))
+        block = blocks[name]
+        layers.append(Layer(name, block.top_k, block.hidden, block.intermediate))
     clone.validate_nodes_and_infer_types()
     return Taps(clone, tuple(layers), experts.pop())
 

@@ -61,7 +61,7 @@ def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 def stage(block: Block, which, inputs: list[np.ndarray], shape: tuple[int, int], kind: type = np.float32) -> np.ndarray:
     output = np.full(shape, np.nan if kind is np.float32 else -7, kind)
-    evaluate_stage(which, {**block.spec.attributes(), "balance": "on"}, inputs, output)
+    evaluate_stage(which, block.spec, inputs, output, "on")
     return output
 
 

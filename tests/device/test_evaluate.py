@@ -38,7 +38,7 @@ def evaluate_block(block: Block, balance: str = "auto") -> np.ndarray:
         frozen = [array.reshape((*array.shape, 1, 1)[:4]) for array in inputs]
         for array in frozen:
             array.flags.writeable = False
-        evaluate_stage(stage, {**spec.attributes(), "balance": balance}, frozen, output)
+        evaluate_stage(stage, spec, frozen, output, balance)
         return output.reshape(shape)
 
     plan = run(ROUTE, [block.ids], (spec.plan_layout.size, 1), np.int32)
@@ -61,7 +61,7 @@ def test_numpy_stages_match_the_oracle(case: Case, rng: np.random.Generator, mon
 
 def evaluate_plan(block: Block) -> np.ndarray:
     plan = np.zeros(block.spec.plan_layout.size, np.int32)
-    evaluate_stage(ROUTE, {**block.spec.attributes(), "balance": "auto"}, [block.ids], plan)
+    evaluate_stage(ROUTE, block.spec, [block.ids], plan)
     return plan
 
 
@@ -79,7 +79,7 @@ def test_numpy_rounds_once_in_f16(rng: np.random.Generator, monkeypatch: pytest.
     plan = evaluate_plan(block)
     d = rng.standard_normal((1000, 40)).astype(np.float16)
     y = np.zeros((100, 40), np.float16)
-    evaluate_stage(COMBINE, {**block.spec.attributes(), "balance": "auto"}, [d, plan, block.weights], y)
+    evaluate_stage(COMBINE, block.spec, [d, plan, block.weights], y)
     rows = block.spec.plan_layout.view(plan).row_of_pair.reshape(100, 10)
     exact = np.einsum("ts,tsh->th", block.weights.astype(np.float64), d[rows].astype(np.float64))
     # Half an ulp of y, of which there are 2^10 between two powers of two, and float64's own noise.
@@ -111,7 +111,7 @@ def test_a_plan_with_an_invalid_row_gives_nan_in_numpy_too(
     plan[block.spec.plan_layout.row_of_pair + 2 * 2] = -3
     y = np.zeros((5, 6), np.float32)
     d = rng.standard_normal((10, 6)).astype(np.float32)
-    evaluate_stage(COMBINE, {**block.spec.attributes(), "balance": "auto"}, [d, plan, block.weights], y)
+    evaluate_stage(COMBINE, block.spec, [d, plan, block.weights], y)
     assert np.isnan(y[2]).all()
     assert not np.isnan(y[[0, 1, 3, 4]]).any()
 

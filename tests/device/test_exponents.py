@@ -169,7 +169,7 @@ def test_the_cpu_path_in_f16(how: str, rng: np.random.Generator, monkeypatch: py
 
     def run(stage: Any, inputs: list[np.ndarray], shape: tuple[int, int], dtype: Any = np.float16) -> np.ndarray:
         output = np.full(shape, np.nan if dtype == np.float16 else -7, dtype)
-        evaluate_stage(stage, {**spec.attributes(), "balance": "on"}, inputs, output)
+        evaluate_stage(stage, spec, inputs, output, "on")
         return output
 
     plan = run(ROUTE, [block.ids], (spec.plan_layout.size, 1), np.int32)

@@ -139,6 +139,19 @@ def exchanged_attribute(ir: IR, mutation: Mutation) -> None:
     data.set(name or "", str(others[mutation.value % len(others)]))
 
 
+def switch(ir: IR, mutation: Mutation) -> None:
+    """What the model's own information says of ov-moe: another word, none, or one in the wrong place."""
+    ours = _at([part for info in ir.tree.findall("rt_info") for part in info.findall("ov_moe")], 0.0)
+    if ours is None:
+        return
+    if mutation.part < 0.6:
+        ours[0].set("value", mutation.text)
+    elif mutation.part < 0.8:
+        ours.set("value", mutation.text)
+    else:
+        ours.remove(ours[0])
+
+
 def lost_attribute(ir: IR, mutation: Mutation) -> None:
     layer = _at(ir.of_ours(), mutation.place)
     data = layer.find("data") if layer is not None else None
@@ -333,6 +346,7 @@ MUTATIONS: dict[str, Callable[[IR, Mutation], None]] = {
         own_attribute,
         all_attributes,
         exchanged_attribute,
+        switch,
         lost_attribute,
         name,
         all_names,

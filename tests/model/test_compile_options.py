@@ -17,6 +17,7 @@ from ov_moe.compiler import prepare
 from ov_moe.demo import MODEL
 from ov_moe.testing.graphs import moe_block_model
 from ov_moe.transformations.operations import moe_operations
+from ov_moe.transformations.switches import balance_of
 
 VARIABLES = {
     "OV_MOE_BALANCE": "on",
@@ -41,7 +42,7 @@ def a_block() -> ov.Model:
 def rooms(model: ov.Model) -> set[tuple[str, int]]:
     """(balance, tokens) of all operations."""
     attributes = [node.get_attributes() for node in moe_operations(model)]
-    return {(str(each["balance"]), int(each["max_tokens"])) for each in attributes}
+    return {(balance_of(model), int(each["max_tokens"])) for each in attributes}
 
 
 def test_optimize(variables):

@@ -22,7 +22,7 @@ from ov_moe.transformations.operations import moe_operations
 CODE = "(*(volatile global int *)0xdeadUL = 1, 1.0f)"
 _SPEC = ProjectionSpec("u4", 32, 64, 32)
 # Every attribute of a block, and those that each operation has.
-NAMES = sorted({*BlockSpec(8, 2, 4, _SPEC, _SPEC, ProjectionSpec("u4", 64, 32, 32)).attributes(), "balance", "build"})
+NAMES = sorted({*BlockSpec(8, 2, 4, _SPEC, _SPEC, ProjectionSpec("u4", 64, 32, 32)).attributes(), "build"})
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,26 @@ def test_code_in_an_attribute_is_refused_on_reading(saved: Path, tmp_path: Path,
         read(new_core(), path)
     assert name in str(error.value) or "must be" in str(error.value) or "cannot read" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_code_in_the_switch_that_operations_had_is_refused_on_reading(saved: Path, tmp_path: Path) -> None:
+    """As in a model of an earlier version."""
+    path = changed(saved, tmp_path, ' build="none"', f' build="none" balance="{CODE}"')
+    with pytest.raises(InvalidInputError, match="balance is ") as error:
+        read(new_core(), path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("word", [CODE, "on&#10;#error injected", "ON", ""])
+@pytest.mark.parametrize("device", ["GPU", "CPU"])
+def test_another_word_for_the_switch_of_a_model_is_refused(saved: Path, tmp_path: Path, device: str, word: str) -> None:
+    path = changed(saved, tmp_path, '<balance value="on"', f'<balance value="{word}"')
+    core = new_core()
+    model = read(core, path)
+    with pytest.raises(InvalidInputError, match=r"balance is .*, it must be 'auto', 'on' or 'off'") as error:
+        ov_moe.compile_model(core, model, device)
+    assert "\n" not in str(error.value)
+    assert {node.get_attributes()["build"] for node in moe_operations(model)} == {"none"}
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\u2028"], ids=repr)

@@ -24,7 +24,6 @@ from ov_moe.devices.target import Target, activations, parse_target
 from ov_moe.errors import InvalidInputError
 from ov_moe.spec import MicroKernelSwitch
 from ov_moe.testing.families import PRECISIONS, example
-from ov_moe.transformations.operations import moe_operations
 
 HALF = {**EXACT, "INFERENCE_PRECISION_HINT": "f16"}
 Logits = list[np.ndarray]
@@ -184,9 +183,9 @@ def test_the_hints_tell_the_type_of_activations(core: ov.Core, properties: dict[
 def test_a_gpu_with_xmx_takes_dpas_unless_the_hint_is_f32(core: ov.Core) -> None:
     """What prepare() chooses for an Arc A770 that is not here."""
     arc = Target("GPU", "Intel Arc A770", 512, 8)
-    operations = list(moe_operations(rewritten(core)))
-    chosen = kernel_config(operations, arc)
+    model = rewritten(core)
+    chosen = kernel_config(model, arc)
     assert (chosen.prefill.micro_kernel, chosen.decode.micro_kernel) == ("dpas", "dpas")
     assert (chosen.prefill.subgroup, chosen.prefill.emulation, chosen.prefill.groups) == (8, False, 1024)
-    plain = kernel_config(operations, arc, real="f32")
+    plain = kernel_config(model, arc, real="f32")
     assert (plain.prefill.micro_kernel, plain.decode.micro_kernel) == ("fma", "gemv")

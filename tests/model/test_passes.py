@@ -16,6 +16,7 @@ from ov_moe.testing.families import example
 from ov_moe.testing.graphs import moe_block_model
 from ov_moe.transformations import rewrite
 from ov_moe.transformations.operations import moe_operations
+from ov_moe.transformations.switches import balance_of
 
 SIZES = {"precision": "f32", "hidden": 64, "intermediate": 32}
 
@@ -48,7 +49,7 @@ def joined(first: ov.Model, second: ov.Model) -> ov.Model:
 def check(core: ov.Core, model: ov.Model, blocks: int, x: np.ndarray, **options: Any) -> ov.Model:
     """All blocks are rewritten, and the result is the unfused one."""
     expected = core.compile_model(model.clone(), "CPU", F32)(x)[0].copy()
-    report = ov_moe.optimize(model, "on", max_tokens=16, few_tokens=4, **options)
+    report = ov_moe.optimize(model, **{"balance": "on", "max_tokens": 16, "few_tokens": 4, **options})
     assert (len(report.rewritten), report.skipped) == (blocks, ()), str(report)
     found = ov_moe.compile_model(core, model, "CPU", F32)(x)[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -114,6 +115,21 @@ def test_a_block_that_cannot_be_built_leaves_the_model_as_it_was(
     monkeypatch.undo()
     monkeypatch.setenv("OV_MOE_EVALUATE", "numpy")
     check(core, model, 2, x)
+
+
+def test_the_last_call_that_rewrites_has_the_switch(core: ov.Core, rng: np.random.Generator) -> None:
+    """It is the model's: one call after another, as over a model that grew, ends with one switch for all blocks."""
+    first, _ = moe_block_model(rng=rng, **SMALL)
+    second, _ = moe_block_model(rng=rng, **SMALL)
+    assert ov_moe.optimize(first, "on", max_tokens=16, few_tokens=4).rewritten
+    assert balance_of(first) == "on"
+    assert not ov_moe.optimize(first, "off").rewritten  # there is nothing left to rewrite, and nothing changes
+    assert balance_of(first) == "on"
+    model = joined(first, second)
+    x = 0.05 * rng.standard_normal((1, 37, 64)).astype(np.float32)
+    check(core, model, 1, x, balance="off")
+    assert balance_of(model) == "off"
+    assert {str(node.get_attributes()["build"]) for node in moe_operations(model)} == {"off"}
 
 
 def test_odd_groups_are_left_alone_with_a_reason(core: ov.Core, rng: np.random.Generator) -> None:

@@ -28,7 +28,7 @@ import json, sys
 from ov_moe import virtual_gpu
 virtual_gpu.start()
 import numpy as np, openvino as ov, ov_moe
-from ov_moe.transformations.operations import moe_operations
+from ov_moe.transformations.switches import balance_of
 
 job = json.load(sys.stdin)
 core = ov.Core()
@@ -48,8 +48,7 @@ for index, run in enumerate(job["runs"]):
     if "save" in run:
         ov.save_model(model, run["save"], compress_to_fp16=False)
 np.savez(job["outputs"], **results)
-balances = sorted({node.get_attributes()["balance"] for node in moe_operations(model)})
-print(json.dumps({"groups": told, "balances": balances}))
+print(json.dumps({"groups": told, "balance": balance_of(model)}))
 """
 
 
@@ -94,7 +93,7 @@ def test_blocks(tmp_path: Path, rng: np.random.Generator, precision: Any, balanc
     )
     assert np.isfinite(gpu).all()
     assert np.ptp(gpu) > 0.1
-    assert told["balances"] == [balance]
+    assert told["balance"] == balance
     here, built = fused.read_text(), compiled.read_text()
     assert set(re.findall(r' build="(\w+)"', here)) == {"none"}
     assert "none" not in re.findall(r' build="(\w+)"', built)
@@ -106,11 +105,59 @@ def test_blocks(tmp_path: Path, rng: np.random.Generator, precision: Any, balanc
         (compiled, [{"device": "CPU"}, groups]),
     ):
         results, told = work(tmp_path, read=saved, runs=runs, **shared)
-        assert told["balances"] == [balance]
+        assert told["balance"] == balance
         assert same_bits(results[0], cpu)
         assert all(same_bits(result, gpu) for result in results[1:])
         if balance == "on":  # the file fixes no schedule: the pool has the groups that were asked for now
             assert told["groups"][-1] == [runs[-1]["options"]["groups"]]
+
+
+def as_saved_before(path: Path) -> None:
+    """Make a saved model what ov-moe wrote when every operation had the switch and the model none."""
+    text, switches = re.subn(r"\s*<ov_moe>\s*<balance value=\"(\w+)\" />\s*</ov_moe>", "", path.read_text())
+    balance = re.findall(r'<balance value="(\w+)"', path.read_text())[0]
+    text, operations = re.subn(r'(type="MoE\w+"[^>]*>\s*<data [^>]*layer="[^"]*")', rf'\1 balance="{balance}"', text)
+    assert (switches, operations) == (1, 8)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("balance", ["on", "off"])
+def test_a_model_whose_operations_have_the_switch(tmp_path: Path, rng: np.random.Generator, balance: str) -> None:
+    """As earlier versions saved it: the same bits and the same schedule on both devices, and it may be saved again."""
+    model, _ = moe_block_model(rng=rng, **SMALL)
+    ov.save_model(model, tmp_path / "model.xml", compress_to_fp16=False)
+    x = rng.standard_normal((1, 33, SMALL["hidden"])).astype(np.float32)
+    np.savez(tmp_path / "inputs.npz", x=x)
+    shared = {"inputs": tmp_path / "inputs.npz", "config": {"INFERENCE_PRECISION_HINT": "f32"}}
+    devices = [{"device": "GPU"}, {"device": "CPU"}]
+    fused, again = tmp_path / "fused.xml", tmp_path / "again.xml"
+    optimize = {"balance": balance, "max_tokens": 13}
+    expected, told = work(tmp_path, read=tmp_path / "model.xml", optimize=optimize, save=fused, runs=devices, **shared)
+    assert told["balance"] == balance
+    as_saved_before(fused)
+    for saved, copy in ((fused, again), (again, tmp_path / "third.xml")):
+        results, found = work(tmp_path, read=saved, save=copy, runs=devices, **shared)
+        assert found == told
+        assert all(map(same_bits, results, expected))
+
+
+@pytest.mark.parametrize("balance", ["on", "off"])
+def test_the_cpu_follows_the_switch(tmp_path: Path, rng: np.random.Generator, balance: str) -> None:
+    """A pool has the same groups for any prompt, a grid has one for every expert at least."""
+    model, _ = moe_block_model(rng=rng, **SMALL)
+    ov.save_model(model, tmp_path / "model.xml", compress_to_fp16=False)
+    np.savez(tmp_path / "inputs.npz", x=rng.standard_normal((1, 33, SMALL["hidden"])).astype(np.float32))
+    _, told = work(
+        tmp_path,
+        read=tmp_path / "model.xml",
+        optimize={"balance": balance, "max_tokens": 13},
+        runs=[{"device": "CPU", "save": tmp_path / "compiled.xml"}],
+        inputs=tmp_path / "inputs.npz",
+        config={},
+    )
+    grid = balance == "off"
+    assert told["groups"] == [[SMALL["experts"]]] if grid else told["groups"] != [[SMALL["experts"]]]
+    assert set(re.findall(r' build="(\w+)"', (tmp_path / "compiled.xml").read_text())) == {balance}
 
 
 @pytest.mark.parametrize("device", ["CPU", "GPU"])
@@ -130,7 +177,7 @@ def test_a_language_model(tmp_path: Path, device: str) -> None:
     assert before[0].shape == (1, length, 256)
     assert np.isfinite(before[0]).all()
     assert same_bits(before[0], after[0])
-    assert told["balances"] == ["on"]
+    assert told["balance"] == "on"
 
 
 def test_nothing_of_the_schedule_is_in_the_file(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -145,7 +192,10 @@ def test_nothing_of_the_schedule_is_in_the_file(tmp_path: Path, rng: np.random.G
         inputs=tmp_path / "inputs.npz",
         config={},
     )
-    layers = re.findall(r'type="MoE\w+"[^>]*>\s*<data ([^>]*)>', (tmp_path / "compiled.xml").read_text())
+    text = (tmp_path / "compiled.xml").read_text()
+    layers = re.findall(r'type="MoE\w+"[^>]*>\s*<data ([^>]*)>', text)
     names = {name for layer in layers for name in re.findall(r'(\w+)="', layer)}
-    assert {"balance", "build", "layer", "experts", "max_tokens"} <= names
+    assert re.findall(r'<balance value="(\w+)"', text) == ["auto"]  # once, the model's
+    assert {"build", "layer", "experts", "max_tokens"} <= names
+    assert not names & {"balance"}
     assert not names & {"groups", "schedule", "fetch", "tile_m", "tile_n", "tile_k", "local_size", "compute_units"}

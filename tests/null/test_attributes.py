@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.activations import ACTIVATIONS
 from ov_moe.kernels.attributes import (
+    FOUR_BIT,
+    Attribute,
     activation_attributes,
     check_layer_name,
     layer_name,
@@ -20,12 +23,12 @@ from ov_moe.kernels.attributes import (
     parsed,
     projection_attributes,
 )
-from ov_moe.kernels.block import BlockSpec
+from ov_moe.kernels.block import SMALLEST, BlockSpec
 from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.kernels.stages import ROUTE, STAGES
+from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, GATE_UP_FUSED, ROUTE, STAGES
 from ov_moe.ops.registry import OPERATIONS
-from ov_moe.spec import Activation, ActivationKind, Precision, ProjectionSpec
+from ov_moe.spec import Activation, ActivationKind, GateUpLayout, Precision, ProjectionSpec
 
 CODE = "(*(volatile global int *)0xdeadUL = 1, 1.0f)"
 SINGLES = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -68,6 +71,87 @@ def test_text_is_a_number_or_refused(text: str) -> None:
     assert set(written) <= set("0123456789.e+-f")
 
 
+@st.composite
+def blocks(draw: st.DrawFn) -> BlockSpec:
+    """Any block, with sizes, formats, layout and switches of its own."""
+    layout = draw(st.sampled_from(get_args(GateUpLayout)))
+    gate = draw(projections())
+    down = draw(projections())
+    if layout != "separate":
+        gate = replace(gate, n=2 * gate.n)
+    i = gate.n if layout == "separate" else gate.n // 2
+    # Down's K is I, whatever its format asks of K: floats, or a scale a channel where rows fill bytes.
+    if down.precision in FOUR_BIT and i % 2:
+        down = replace(down, precision="u8")
+    down = replace(down, n=gate.k, k=i, group_size=i if down.group_size else 0)
+    some = st.booleans()
+    return BlockSpec(
+        experts=draw(st.integers(1, 512)),
+        top_k=draw(st.integers(1, 16)),
+        max_tokens=draw(st.integers(1, 8192)),
+        gate=gate,
+        up=replace(draw(projections()), n=i, k=gate.k, precision="i8", group_size=gate.k) if gate.n == i else None,
+        down=down,
+        layout=layout,
+        activation=Activation(draw(st.sampled_from(list(ACTIVATIONS))), draw(SINGLES), None, draw(SINGLES)),
+        gate_bias=layout != "separate" and draw(some),
+        down_bias=draw(some),
+        h_exponents=draw(some),
+        d_exponents=draw(some),
+    )
+
+
+def in_f32(spec: ProjectionSpec | None) -> ProjectionSpec | None:
+    return replace(spec, precision="f32") if spec is not None and spec.precision == "f16" else spec
+
+
+@given(blocks())
+def test_a_block_is_read_back(block: BlockSpec) -> None:
+    """f16 and f32 share a word; all else comes back as it was."""
+    found = BlockSpec.from_attributes({**block.attributes(), "layer": "a", "build": "none"})
+    expected = {name: in_f32(getattr(block, name)) for name in ("gate", "up", "down")}
+    assert found == replace(block, **expected)
+    assert found.attributes() == block.attributes()
+
+
+@given(blocks())
+def test_an_operation_describes_its_part_of_a_block(block: BlockSpec) -> None:
+    """Every stage's attributes alone give the shapes of its buffers; a block of its stages' is the whole one."""
+    stages = (ROUTE, block.gate_up_stage, DOWN, COMBINE)
+    words, whole = block.attributes(), dict[str, Attribute]()
+    for stage in stages:
+        own = {name: words[name] for name in stage.attributes}
+        part = BlockSpec.from_attributes(own)
+        assert {name: part.attributes()[name] for name in own} == own
+        assert part.plan_layout == block.plan_layout
+        whole |= own
+        if stage is block.gate_up_stage:
+            assert (part.gate, part.up, part.h_columns) == (in_f32(block.gate), in_f32(block.up), block.h_columns)
+        if stage is DOWN:
+            assert (part.down, part.h_columns, part.d_columns) == (in_f32(block.down), block.h_columns, block.d_columns)
+        if stage is COMBINE:
+            assert (part.hidden, part.d_columns) == (block.hidden, block.d_columns)
+    assert BlockSpec.from_attributes(whole) == BlockSpec.from_attributes(words)
+
+
+def test_what_is_not_named_is_of_the_smallest_block() -> None:
+    one = ProjectionSpec("f32", 1, 1)
+    assert BlockSpec.from_attributes({}) == BlockSpec(1, 1, 1, one, one, one)
+    assert BlockSpec.from_attributes({}).attributes() == SMALLEST
+
+
+@pytest.mark.parametrize("stage", [GATE_UP, GATE_UP_FUSED], ids=lambda stage: stage.op_type)
+@pytest.mark.parametrize("layout", get_args(GateUpLayout))
+def test_a_layout_of_the_other_operation_is_refused(stage: Any, layout: str) -> None:
+    """Else a kernel would look for rows of up where none are."""
+    own = {**{name: SMALLEST[name] for name in stage.attributes}, "layout": layout}
+    if (layout == "separate") == (stage is GATE_UP):
+        assert BlockSpec.from_attributes(own).gate_up_stage is stage
+    else:
+        with pytest.raises(InvalidInputError, match=f"layout '{layout}' with"):
+            BlockSpec.from_attributes(own)
+
+
 REFUSED = [
     ("beta", CODE),
     ("beta", "INFINITY"),
@@ -94,6 +178,8 @@ REFUSED = [
     ("hidden", True),
     ("up_group", -2),
     ("build", CODE),
+    ("build", "maybe"),
+    ("build", "on\n"),
     ("build", "0123456789ABCDEF"),
     ("layer", "a\nb"),
     ("layer", "a\r#include <x>"),
@@ -106,6 +192,8 @@ REFUSED = [
 def test_what_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InvalidInputError, match=name.replace("layer", "layer name")) as error:
         parsed({name: value})
+    with pytest.raises(InvalidInputError, match=name.replace("layer", "layer name")):
+        BlockSpec.from_attributes({name: value})
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
 
@@ -113,10 +201,8 @@ def test_what_is_refused(name: str, value: Any) -> None:
 def test_every_attribute_of_every_operation_is_known() -> None:
     """One that the parser does not know would be refused on reading any model."""
     for operation in OPERATIONS:
-        assert set(operation.stage.attributes) <= set(parsed({**operation.defaults, "experts": 1})) | {
-            "top_k",
-            "max_tokens",
-        }
+        assert {*operation.stage.attributes, "layer", "build"} < set(operation().attributes)
+        assert parsed({**operation().attributes, "balance": "on"})
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.op_type)
