@@ -1,1 +1,1 @@
-"""What the commands share: how they end, the files that they write, the models that they look for."""
+"""What the commands share: options, how they print and end, the files that they write, the models they look for."""

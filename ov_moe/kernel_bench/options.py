@@ -16,8 +16,6 @@ from ov_moe.kernel_bench.plan import Plan, read_settings, whole_numbers, words
 from ov_moe.kernel_bench.schedules import find_schedule
 from ov_moe.kernel_bench.shapes import SHAPES, find_shape
 
-_SCHEDULES = "grid,pool-stride,pool-ticket"
-
 
 def _help(text: str, names: str = "LIST") -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(help=text, metavar=names)
@@ -34,7 +32,7 @@ class KernelBenchOptions:
         "uniform,power1.2"
     )
     precision: Annotated[str, _help("Of the weights: f16, u8, i8, u4, i4, f4e2m1, f32.")] = "u4"
-    schedule: Annotated[str, _help("See --list.")] = _SCHEDULES
+    schedule: Annotated[str, _help("See --list.")] = "grid,pool-stride,pool-ticket"
     stage: Annotated[str, _help(f"{', '.join(STAGES)}: one of the kernels alone.")] = "layer"
     baseline: Annotated[str, typer.Option(help="The schedule that ratios refer to.")] = "grid"
     group: Annotated[int | None, typer.Option(help="Weights that share a scale; -1: a channel.")] = None

@@ -17,8 +17,6 @@ ARGUMENTS = 10
 TOO_LONG = {
     "ov_moe/compiler.py: prepare",
     "ov_moe/kernel_bench/row.py: make_row",
-    "ov_moe/testing/graphs.py: moe_block_model",
-    "ov_moe/testing/unrolled.py: unrolled_model",
 }
 TOO_MANY = {"ov_moe/testing/graphs.py: moe_block_model", "ov_moe/testing/unrolled.py: unrolled_model"}
 

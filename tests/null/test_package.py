@@ -41,6 +41,7 @@ WITHOUT_OPENVINO = (
     "virtual_gpu",
     "devices/intel_cpu_runtime",
     "devices/opencl",
+    "devices/opencl_list",
     "devices/timing",
     "errors",
     "formats",
