@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ov_moe.devices.pyopencl_import import import_pyopencl
+from ov_moe.devices import opencl_list
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.choose import pool_groups
 from ov_moe.kernels.compose import compiler_options, program
@@ -34,13 +34,7 @@ class OpenCLDevice:
     """
 
     def __init__(self, device: Any = None, profiling: bool = False) -> None:
-        try:
-            pyopencl = import_pyopencl()
-        except ImportError as error:
-            raise DeviceError(
-                f"pyopencl cannot be imported ({error}): install it with `pip install pyopencl`."
-            ) from error
-        self._cl = pyopencl
+        self._cl = pyopencl = opencl_list.pyopencl()
         self.device = device if device is not None else _first_device(pyopencl)
         self._context = pyopencl.Context([self.device])
         if profiling:
@@ -202,10 +196,7 @@ def _not_empty(array: Tensor) -> Tensor:
 
 
 def _first_device(cl: Any) -> Any:
-    try:
-        devices = [device for platform in cl.get_platforms() for device in platform.get_devices()]
-    except cl.Error as error:
-        raise DeviceError(f"No OpenCL platform was found ({error}): install a driver with an ICD file.") from error
+    devices = opencl_list.devices(cl)
     if not devices:
         raise DeviceError("OpenCL is installed but shows no device: check the driver.")
     gpus = [device for device in devices if device.type & cl.device_type.GPU]

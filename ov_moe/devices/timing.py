@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ov_moe.devices import opencl_list
 from ov_moe.devices.opencl import OpenCLDevice, Tensor
-from ov_moe.devices.pyopencl_import import import_pyopencl
 from ov_moe.errors import DeviceError
 from ov_moe.kernels.geometry import WorkSize
 
@@ -149,19 +149,13 @@ def select_device(wish: str = "auto") -> TimingDevice:
         except DeviceError as error:
             raise DeviceError(f"{str(error).rstrip('.')}, or pip's intel-opencl-rt for the CPU.") from error
         return _served(first)
-    try:
-        pyopencl = import_pyopencl()
-
-        devices = [device for platform in pyopencl.get_platforms() for device in platform.get_devices()]
-        if wish == "cpu":
-            kind = pyopencl.device_type.CPU
-            fitting = [one for one in devices if one.type & kind and "intel" in one.platform.name.lower()]
-        else:
-            fitting = [one for one in devices if wish.lower() in one.name.lower()]
-    except ImportError as error:
-        raise DeviceError(f"pyopencl cannot be imported ({error}): install it with `pip install pyopencl`.") from error
-    except pyopencl.Error as error:
-        raise DeviceError(f"No OpenCL platform was found ({error}): install a driver with an ICD file.") from error
+    pyopencl = opencl_list.pyopencl()
+    devices = opencl_list.devices(pyopencl)
+    if wish == "cpu":
+        kind = pyopencl.device_type.CPU
+        fitting = [one for one in devices if one.type & kind and "intel" in one.platform.name.lower()]
+    else:
+        fitting = [one for one in devices if wish.lower() in one.name.lower()]
     if fitting:
         return _served(TimingDevice(fitting[0]))
     names = ", ".join(repr(device.name.strip()) for device in devices) or "none"

@@ -18,6 +18,7 @@ ONE_PLACE = {
     # A report as text has no terminal.
     "a console is made": (r"\bConsole\(", {"ov_moe/commands/console.py", "ov_moe/report.py"}),
     "a command's options are read off a record": (r"\binspect\.Signature\(", {"ov_moe/commands/options_record.py"}),
+    "OpenCL is asked for its platforms": (r"\bget_platforms\(\)(?!`)", {"ov_moe/devices/opencl_list.py"}),
     "a process's memory is read": (r"VmHWM|ru_maxrss", {"ov_moe/devices/machine.py"}),
 }
 
