@@ -1,11 +1,10 @@
 // What stands between the projections: h = act(gate) * (up + UP_OFFSET), in fp32, before any rounding.
 
 // exp overflows to infinity for a gate far below zero: the quotient is then -0, as it should.
-#if MICRO_KERNEL_ID == MICRO_KERNEL_mma // its results are f16: NVIDIA's approximations are 2^12 times finer
-inline float act_swiglu(float gate) { return native_divide(gate, 1.0f + native_exp(-BETA * gate)); }
-#else
-inline float act_swiglu(float gate) { return gate / (1.0f + exp(-BETA * gate)); }
+#ifndef SWISH // a micro-kernel may bring an approximation
+#define SWISH(gate, beta) ((gate) / (1.0f + exp(-(beta) * (gate))))
 #endif
+inline float act_swiglu(float gate) { return SWISH(gate, BETA); }
 inline float act_geglu_tanh(float gate)
 {
     return 0.5f * gate * (1.0f + tanh(0.7978845608028654f * (gate + 0.044715f * gate * gate * gate)));

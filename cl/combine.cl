@@ -2,11 +2,11 @@
 // A work-item sums up to 8 neighbouring columns of a token; rows behind the last token are left as they are.
 // Inputs: d, plan, top-k weights.
 
-#define EIGHTS(NAME) \
+#define ALIGNED_8(NAME) \
     (PITCH(NAME, 1) == 1 && PITCH(NAME, 0) % 8 == 0 && CAT(NAME, _OFFSET) % 8 == 0)
 // f16 moves 16 bytes at a time where every row starts on 16 bytes.
 #define WIDE                                                                                                     \
-    (CAT(IS_HALF_, INPUT0_TYPE) && CAT(IS_HALF_, OUTPUT0_TYPE) && HIDDEN % 8 == 0 && EIGHTS(INPUT0) && EIGHTS(OUTPUT0))
+    (CAT(IS_HALF_, INPUT0_TYPE) && CAT(IS_HALF_, OUTPUT0_TYPE) && HIDDEN % 8 == 0 && ALIGNED_8(INPUT0) && ALIGNED_8(OUTPUT0))
 #define COLUMNS (WIDE ? 8 : 1)
 
 // NVIDIA has no vectors of half, and its vload_half8 is eight loads: the words are converted by PTX there.
@@ -45,12 +45,12 @@ inline float8 sum_of_slots(const global INPUT0_TYPE *d, const global INPUT2_TYPE
     float8 sum = 0.0f; // only .s0 unless WIDE
     for (int slot = 0; slot < TOP_K; ++slot) {
         // A pair without a row reads row 0 and counts nothing: the loads need not wait for a branch.
-        const global INPUT0_TYPE *from = d + AT(INPUT0, max(rows[slot], 0), column);
-        const float weight = (float)weights[AT(INPUT2, t, slot)];
+        const global INPUT0_TYPE *from = d + INDEX_OF(INPUT0, max(rows[slot], 0), column);
+        const float weight = (float)weights[INDEX_OF(INPUT2, t, slot)];
         float factor = 1.0f;
 #if SCALED_IN
         if (scaled && rows[slot] >= 0)
-            factor = in_factor(d, AT(INPUT0, rows[slot], 0), 0, column);
+            factor = in_factor(d, INDEX_OF(INPUT0, rows[slot], 0), 0, column);
 #endif
         if (WIDE) {
             const float8 part = load_halves(from) * factor;
@@ -78,7 +78,7 @@ kernel void ov_moe_combine(const global INPUT0_TYPE *d, const global int *plan, 
             rows[slot] = plan[PLAN_ROW_OF_PAIR + t * TOP_K + slot];
         const float8 sum = wide ? sum_of_slots(d, weights, rows, t, column, true)
                                 : sum_of_slots(d, weights, rows, t, column, false);
-        global OUTPUT0_TYPE *to = y + AT(OUTPUT0, t, column);
+        global OUTPUT0_TYPE *to = y + INDEX_OF(OUTPUT0, t, column);
         if (WIDE)
             store_halves(sum, to);
         else

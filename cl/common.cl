@@ -3,8 +3,9 @@
 // What the composer (pyopencl) or the GPU plugin's custom layer defines before this text:
 //   INPUTn_TYPE, INPUTn_DIMS, INPUTn_PITCHES, INPUTn_OFFSET, OUTPUT0_...  buffers, in elements
 //   EXPERTS, TOP_K, MAX_TOKENS, HIDDEN, INTERMEDIATE                     sizes of the block
-//   TILE_M, TILE_N, TILE_K, LOCAL_SIZE, SCHEDULE, MICRO_KERNEL, ...      the kernel configuration
+//   TILE_M, TILE_N, TILE_K, LOCAL_SIZE, SCHEDULE, ...                    the kernel configuration
 //   PARTS, GEMM_K                                                        what a micro-kernel knows of its stage
+//   F16_OF_u4, F32_BIAS_i4, ...                                          tables by weight format, see formats.py
 
 #define CAT_(a, b) a##b
 #define CAT(a, b) CAT_(a, b)
@@ -20,24 +21,13 @@
 #define SCHEDULE_stride 2
 #define SCHEDULE_ID CAT(SCHEDULE_, SCHEDULE)
 
-#define MICRO_KERNEL_fma 1 // 0 is what the preprocessor takes an unknown word for
-#define MICRO_KERNEL_dpas 2
-#define MICRO_KERNEL_mma 3
-#define MICRO_KERNEL_gemv 4
-#define MICRO_KERNEL_CHOSEN CAT(MICRO_KERNEL_, MICRO_KERNEL)
-#if !MICRO_KERNEL_CHOSEN
-#error MICRO_KERNEL is none of fma, dpas, mma, gemv
-#endif
-// Matrix instructions take f16. Whether the rows are f16 is known only here: the plugin's precision hint decides. Where
-// they are not, fma computes in the tiles of the other (KernelConfig checks them for both). gemv takes either.
+// Whether rows are f16 is known only here: the plugin's precision hint decides.
 #define IS_HALF_half 1
 #define IS_HALF_float 0
-#define MICRO_KERNEL_ID                                                                                       \
-    (CAT(IS_HALF_, INPUT0_TYPE) || MICRO_KERNEL_CHOSEN == MICRO_KERNEL_gemv ? MICRO_KERNEL_CHOSEN : MICRO_KERNEL_fma)
 
-// Index of element (row, column) of a buffer, e.g. x[AT(INPUT0, t, k)]: pitches and offset are the plugin's to
+// Index of element (row, column) of a buffer, e.g. x[INDEX_OF(INPUT0, t, k)]: pitches and offset are the plugin's to
 // choose, an input may be a slice of a larger buffer.
-#define AT(NAME, row, column) \
+#define INDEX_OF(NAME, row, column) \
     (CAT(NAME, _OFFSET) + (ulong)(row) * PITCH(NAME, 0) + (ulong)(column) * PITCH(NAME, 1))
 
 // A pair is one (token, slot): pair = token * TOP_K + slot. A row is a pair's place once ordered by expert.

@@ -2,11 +2,11 @@
 // Behind it stand gemm.cl and a micro-kernel.
 
 #define LOAD_PART_0(target, column, k) \
-    load_down(target, task.expert, task.block * TILE_N + (column), k, down, down_scale, down_zero)
+    load_down(target, task.expert, task.column_tile * TILE_N + (column), k, down, down_scale, down_zero)
 #define LOAD_PART_1(target, column, k) // one matrix
 #define MATRICES(T) {{(T)down, (T)down}, {(T)down_scale, (T)down_scale}, {(T)down_zero, (T)down_zero}}
 #define VALUE(column, first, last) (first + CAT(bias_, DOWN_BIAS)(bias, (ulong)task.expert * HIDDEN + column))
-#define ROW_OF_H(row) AT(INPUT0, row, 0)
+#define ROW_OF_H(row) INDEX_OF(INPUT0, row, 0)
 
 DEFINE_TILE_WEIGHTS(load_down, DOWN_FORMAT, DOWN_SCALE, DOWN_ZERO, INPUT2_TYPE, INPUT3_TYPE, INPUT4_TYPE,
                     INPUT2_OFFSET, HIDDEN, INTERMEDIATE, DOWN_GROUP, HIDDEN, DOWN_ROW)

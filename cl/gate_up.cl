@@ -2,11 +2,10 @@
 // Inputs: x, plan; gate weights, scales, zero points; then up weights, scales, zero points, or, where both stand
 // in one matrix (GATE_UP_FUSED), the bias of its rows. Behind it stand gemm.cl and a micro-kernel.
 
-#define PAIRS (TILE_N / 2) // columns of gate and as many of up
 #define GATE_ROW CAT(GATE_ROW_, LAYOUT)
 #define UP_ROW CAT(UP_ROW_, LAYOUT)
 #define LOAD_PART_0(target, column, k) \
-    load_gate(target, task.expert, task.block * PAIRS + (column), k, gate, gate_scale, gate_zero)
+    load_gate(target, task.expert, task.column_tile * TILE_COLUMNS + (column), k, gate, gate_scale, gate_zero)
 
 #if GATE_UP_FUSED
 DEFINE_TILE_WEIGHTS(load_gate, GATE_FORMAT, GATE_SCALE, GATE_ZERO, INPUT2_TYPE, INPUT3_TYPE, INPUT4_TYPE,
@@ -16,7 +15,7 @@ DEFINE_TILE_WEIGHTS(load_up, GATE_FORMAT, GATE_SCALE, GATE_ZERO, INPUT2_TYPE, IN
 #define UP_ARGUMENTS const global INPUT5_TYPE *bias
 #define UP_POINTERS bias += INPUT5_OFFSET
 #define LOAD_PART_1(target, column, k) \
-    load_up(target, task.expert, task.block * PAIRS + (column), k, gate, gate_scale, gate_zero)
+    load_up(target, task.expert, task.column_tile * TILE_COLUMNS + (column), k, gate, gate_scale, gate_zero)
 #define BIAS(ROW, n) CAT(bias_, GATE_BIAS)(bias, (ulong)task.expert * 2 * INTERMEDIATE + ROW(n, INTERMEDIATE))
 #define MATRICES(T) {{(T)gate, (T)gate}, {(T)gate_scale, (T)gate_scale}, {(T)gate_zero, (T)gate_zero}}
 #else
@@ -28,13 +27,13 @@ DEFINE_TILE_WEIGHTS(load_up, UP_FORMAT, UP_SCALE, UP_ZERO, INPUT5_TYPE, INPUT6_T
     const global INPUT5_TYPE *up, const global INPUT6_TYPE *up_scale, const global INPUT7_TYPE *up_zero
 #define UP_POINTERS up += INPUT5_OFFSET, up_scale += INPUT6_OFFSET, up_zero += INPUT7_OFFSET
 #define LOAD_PART_1(target, column, k) \
-    load_up(target, task.expert, task.block * PAIRS + (column), k, up, up_scale, up_zero)
+    load_up(target, task.expert, task.column_tile * TILE_COLUMNS + (column), k, up, up_scale, up_zero)
 #define BIAS(ROW, n) 0.0f
 #define MATRICES(T) {{(T)gate, (T)up}, {(T)gate_scale, (T)up_scale}, {(T)gate_zero, (T)up_zero}}
 #endif
 
 #define VALUE(column, first, last) activate(first + BIAS(GATE_ROW, column), last + BIAS(UP_ROW, column))
-#define ROW_OF_X(row) AT(INPUT0, plan[PLAN_PAIR_OF_ROW + (row)] / TOP_K, 0)
+#define ROW_OF_X(row) INDEX_OF(INPUT0, plan[PLAN_PAIR_OF_ROW + (row)] / TOP_K, 0)
 
 TILE_ATTRIBUTES __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1)))
 kernel void ov_moe_gate_up(const global INPUT0_TYPE *x, global int *plan,

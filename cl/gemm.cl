@@ -15,12 +15,12 @@
 // from LOAD_PART_n(target, column, k), calls of the loading functions at a column of the tile, or, where it reads the
 // matrices itself, from MATRICES(T), pointers to the parts' weights, scales and zero points.
 
-#define BLOCK_COLUMNS (TILE_N / PARTS)
-#define BLOCKS CEIL_DIV(GEMM_N, BLOCK_COLUMNS)
+#define TILE_COLUMNS (TILE_N / PARTS)
+#define COLUMN_TILES CEIL_DIV(GEMM_N, TILE_COLUMNS)
 
 #define STORE(r, c, first, last, AS)                            \
     {                                                           \
-        const int column = task.block * BLOCK_COLUMNS + (c);    \
+        const int column = task.column_tile * TILE_COLUMNS + (c);    \
         if ((r) < task.rows && column < GEMM_N) {               \
             AS(r, column, VALUE(column, (first), (last)))       \
         }                                                       \
@@ -28,10 +28,7 @@
 
 // ---- Rows with exponents
 #if SCALED_IN || SCALED_OUT
-#if MICRO_KERNEL_ID == MICRO_KERNEL_mma
-#error mma stores past STORE and loads past IN_LOAD: its blocks have no exponents
-#endif
-#if (SCALED_IN && IN_BLOCK < 32) || (SCALED_OUT && BLOCK_COLUMNS < 32)
+#if (SCALED_IN && IN_BLOCK < 32) || (SCALED_OUT && TILE_COLUMNS < 32)
 #error a row has room for an exponent for each 32 columns
 #endif
 #endif
@@ -70,7 +67,7 @@
 
 // Values are stored as they are. Where a group meets one beyond f16 it stores the tile, and those of all its further
 // tasks, once more, each row times the power of two that its largest magnitude asks for.
-#define STORE_AS_IT_IS(r, column, value) out[AT(OUTPUT0, task.row + (r), column)] = (OUTPUT0_TYPE)(value);
+#define STORE_AS_IT_IS(r, column, value) out[INDEX_OF(OUTPUT0, task.row + (r), column)] = (OUTPUT0_TYPE)(value);
 #if SCALED_OUT
 #define OUT_LOCAL                    \
     local int out_magnitude[TILE_M]; \
@@ -94,7 +91,7 @@
     barrier(CLK_LOCAL_MEM_FENCE);                                                \
     for (int r = get_local_id(0); r < task.rows; r += LOCAL_SIZE) {              \
         const int e = exponent_of(out_magnitude[r]);                             \
-        STORE_AS_IT_IS(r, GEMM_N + task.block, e)                                \
+        STORE_AS_IT_IS(r, GEMM_N + task.column_tile, e)                                \
         if (e)                                                                   \
             atomic_or((volatile global int *)plan + OUT_WIDE, 1);                \
     }                                                                            \
@@ -117,8 +114,8 @@
     IN_LOCAL(plan);                                                          \
     OUT_LOCAL;                                                               \
     task_t task;                                                             \
-    for (bool more = first_task(&task, plan, ticket, BLOCKS, shared); more;  \
-         more = next_task(&task, plan, ticket, BLOCKS, shared)) {            \
+    for (bool more = first_task(&task, plan, ticket, COLUMN_TILES, shared); more;  \
+         more = next_task(&task, plan, ticket, COLUMN_TILES, shared)) {            \
         for (int r = get_local_id(0); r < TILE_M; r += LOCAL_SIZE) {         \
             TILE_SOURCE(r) = r < task.rows ? ROW(task.row + r) : 0;          \
             IN_ROW(x, r)                                                     \

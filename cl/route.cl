@@ -28,7 +28,7 @@ inline void read_ids(int batch[AHEAD], const global INPUT0_TYPE *ids, int pair, 
 #pragma unroll
     for (int i = 0; i < AHEAD; ++i) {
         const int p = pair + step * i;
-        batch[i] = p < end ? ids[AT(INPUT0, p / TOP_K, p % TOP_K)] : ID_ABSENT;
+        batch[i] = p < end ? ids[INDEX_OF(INPUT0, p / TOP_K, p % TOP_K)] : ID_ABSENT;
     }
 }
 

@@ -14,7 +14,7 @@
 // Rounding: a weight is round_f16((q - zero) * scale), rounded once (the difference is exact). Products are exact, sums
 // fp32. A row's arithmetic depends on nothing but the row.
 
-#if MICRO_KERNEL_ID == MICRO_KERNEL_dpas
+#if CAT(IS_HALF_, INPUT0_TYPE) // rows of f32 are fma's, which is composed behind this
 
 #define FRAG 8        // rows of a dpas with 8 repetitions
 #define FRAG_K 16     // its K, of f16
@@ -79,75 +79,6 @@ ushort8 __attribute__((overloadable)) intel_sub_group_block_read_us8(const local
 #endif
 
 // ---- Weights
-// Four units of 8 neighbours along K from element i on, each in the order of its pairs, as f16 plus BIAS: the f16
-// 1024 + q has q in its lowest bits, two's complement becomes q + 8 or q + 128 by flipping the sign bit.
-#define BIAS_u4 1024
-#define BIAS_i4 1032
-#define BIAS_u8 1024
-#define BIAS_i8 1152
-#define BIAS_f4e2m1 0
-#define BIAS_float 0
-
-// 8 neighbouring f16. By shifts and masks: as a permutation of halves it took Arc's compiler twice the instructions.
-inline uint4 pairs_of_halves(uint4 w)
-{
-    const uint2 low = w.xy & 0xFFFFu, high = w.zw & 0xFFFF0000u;
-    return (uint4)(low | w.zw << 16, w.xy >> 16 | high).xzyw;
-}
-inline half8 pairs_of_nibbles(uint q)
-{
-    return as_half8(((uint4)(q, q >> 4, q >> 8, q >> 12) & 0x000F000Fu) | 0x64006400u);
-}
-inline half8 pairs_of_bytes(uint2 q)
-{
-    return as_half8(convert_ushort8(as_uchar8(q).s04152637) | (ushort8)0x6400);
-}
-// e2m1 as f16: sign, exponent and mantissa in their places are the value times 2^-14, a subnormal too.
-inline half8 pairs_of_e2m1(uint q)
-{
-    const uint4 p = (uint4)(q, q >> 4, q >> 8, q >> 12);
-    return as_half8((p & 0x00070007u) << 9 | (p & 0x00080008u) << 12) * (half8)16384.0h;
-}
-#define words4(w, i) vload4(0, (const global uint *)(w + ((i) >> 1)))
-#define words8(w, i) vload8(0, (const global uint *)(w + (i)))
-#define DEFINE_UNITS_4(FORMAT, PAIRS_OF, FLIP)                                                              \
-    inline void units_##FORMAT(half8 unit[4], const global uchar *w, ulong i)                               \
-    {                                                                                                       \
-        const uint4 q = words4(w, i) ^ (uint)(FLIP);                                                        \
-        unit[0] = PAIRS_OF(q.x), unit[1] = PAIRS_OF(q.y), unit[2] = PAIRS_OF(q.z), unit[3] = PAIRS_OF(q.w); \
-    }
-#define DEFINE_UNITS_8(FORMAT, W_T, FLIP)                                   \
-    inline void units_##FORMAT(half8 unit[4], const global W_T *w, ulong i) \
-    {                                                                       \
-        const uint8 q = words8(w, i) ^ (uint)(FLIP);                        \
-        unit[0] = pairs_of_bytes(q.s01), unit[1] = pairs_of_bytes(q.s23);   \
-        unit[2] = pairs_of_bytes(q.s45), unit[3] = pairs_of_bytes(q.s67);   \
-    }
-DEFINE_UNITS_4(u4, pairs_of_nibbles, 0)
-DEFINE_UNITS_4(i4, pairs_of_nibbles, 0x88888888)
-DEFINE_UNITS_4(f4e2m1, pairs_of_e2m1, 0)
-DEFINE_UNITS_8(u8, uchar, 0)
-DEFINE_UNITS_8(i8, char, 0x80808080)
-inline void __attribute__((overloadable)) units_float(half8 unit[4], const global half *w, ulong i)
-{
-    UNROLL for (int u = 0; u < 4; ++u)
-        unit[u] = as_half8(pairs_of_halves(vload4(u, (const global uint *)(w + i))));
-}
-inline void __attribute__((overloadable)) units_float(half8 unit[4], const global float *w, ulong i)
-{
-    UNROLL for (int u = 0; u < 4; ++u)
-        unit[u] = convert_half8(vload8(u, w + i).s04152637);
-}
-
-#define IS_none_none 1
-#define IS_none_some 0
-#define IS_none_e8m0 0
-#define IS_none_u4 0
-#define IS_none_i4 0
-#define IS_none_u8 0
-#define IS_none_i8 0
-#define IS_NONE(token) CAT(IS_none_, token)
-
 // A lane's column: its operands of two dpas, and scale and zero point while K stays in their group.
 typedef struct {
     int8 b[2];
@@ -164,18 +95,18 @@ typedef struct {
         const int own = min(n + (int)get_sub_group_local_id(), (N) - 1);                                           \
         const ulong row = (ulong)expert * (ROWS) + ROW(own, N), groups = (K) / ((GROUP) ? (GROUP) : 1);            \
         half8 unit[4];                                                                                             \
-        if ((K) % WEIGHTS_K == 0 && (GROUP) % WEIGHTS_K == 0 && (OFFSET) % 4 == 0) {                               \
+        if (CAT(F16_WIDE_, FORMAT) && (K) % WEIGHTS_K == 0 && (GROUP) % WEIGHTS_K == 0 && (OFFSET) % 4 == 0) {                               \
             if ((GROUP) && k % ((GROUP) ? (GROUP) : 1) == 0) {                                                     \
                 const ulong g = row * groups + k / ((GROUP) ? (GROUP) : 1);                                        \
                 column->scale = CAT(scale_, SCALE)(s, g);                                                          \
-                column->zero = CAT(zero_, ZERO)(z, g) + CAT(BIAS_, FORMAT);                                        \
+                column->zero = CAT(zero_, ZERO)(z, g) + CAT(F16_BIAS_, FORMAT);                                        \
             }                                                                                                      \
-            CAT(units_, FORMAT)(unit, w, row * (K) + k);                                                           \
+            CAT(units_of_, CAT(F16_OF_, FORMAT))(unit, w, row * (K) + k, CAT(F16_FLIP_, FORMAT));                                                           \
             UNROLL for (int u = 0; u < 4; ++u)                                                                     \
             {                                                                                                      \
-                if (CAT(BIAS_, FORMAT))                                                                            \
+                if (CAT(F16_BIAS_, FORMAT))                                                                            \
                     unit[u] -= (half8)(half)column->zero;                                                          \
-                if (!IS_NONE(SCALE))                                                                               \
+                if (CAT(HAS_SCALE_, SCALE))                                                                               \
                     unit[u] = sizeof(S_T) == 2 ? unit[u] * (half8)(half)column->scale                              \
                                                : convert_half8(convert_float8(unit[u]) * column->scale);           \
             }                                                                                                      \

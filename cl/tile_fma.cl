@@ -2,7 +2,7 @@
 // wide; operands come from local memory. Every accumulator adds its products in the order of k, whatever its
 // place in the tile: a row's result does not depend on the schedule.
 
-#if MICRO_KERNEL_ID == MICRO_KERNEL_fma
+#ifndef TILE_MULTIPLY // else a micro-kernel before this takes the rows
 
 #define FMA_LANES 16
 #define FMA_ROW_STEP (LOCAL_SIZE / FMA_LANES)

@@ -9,12 +9,10 @@
 // Sums: two chains of fma over 16 neighbours along K each, with whole numbers q - zero; both together times the scale
 // onto the slice's sum; the slices' sums in their order at the end. A row's arithmetic depends on nothing but the row.
 
-#if MICRO_KERNEL_ID == MICRO_KERNEL_gemv
-
 #define GEMV_K 32 // neighbours along K that a work-item takes at a time: 16 bytes of a 4-bit row
-#define GEMV_SLICES (LOCAL_SIZE / BLOCK_COLUMNS)
+#define GEMV_SLICES (LOCAL_SIZE / TILE_COLUMNS)
 #define GEMV_SLICE_K (TILE_K / GEMV_SLICES)
-#define GEMV_COLUMN ((int)get_local_id(0) % BLOCK_COLUMNS)
+#define GEMV_COLUMN ((int)get_local_id(0) % TILE_COLUMNS)
 #define GEMV_SUMS (LOCAL_SIZE * PARTS * TILE_M)
 #define GEMV_LOCAL (GEMV_SUMS > TILE_M * TILE_K ? GEMV_SUMS : TILE_M * TILE_K)
 
@@ -28,83 +26,11 @@
 #endif
 
 // ---- Weights
-// 32 neighbours along K from element i on, as q + GEMV_BIAS or as value / GEMV_UNIT. Bytes become floats in one
-// instruction; flipping its sign bit makes a signed nibble q + 8.
-#define GEMV_BIAS_u4 0.0f
-#define GEMV_BIAS_i4 8.0f
-#define GEMV_BIAS_u8 0.0f
-#define GEMV_BIAS_i8 0.0f
-#define GEMV_BIAS_f4e2m1 0.0f
-#define GEMV_BIAS_float 0.0f
-#define GEMV_PER_u4 2 // in an element of the buffer
-#define GEMV_PER_i4 2
-#define GEMV_PER_u8 1
-#define GEMV_PER_i8 1
-#define GEMV_PER_f4e2m1 2
-#define GEMV_PER_float 1
-#define GEMV_UNIT_u4 1.0f
-#define GEMV_UNIT_i4 1.0f
-#define GEMV_UNIT_u8 1.0f
-#define GEMV_UNIT_i8 1.0f
-#define GEMV_UNIT_f4e2m1 16384.0f
-#define GEMV_UNIT_float 1.0f
-
 // A work-item's column of one part: 32 weights without their scale; scale and zero point while K stays in their group.
 typedef struct {
     float16 low, high;
     float scale, zero, unit; // unit is a constant: times the scale it would be infinite for e8m0 from 2^114 on
 } gemv_t;
-
-// 16 bytes, and 16 bytes of f16 as floats. A buffer may stand anywhere in the host's memory; on NVIDIA it does not, and
-// the compiler wants to be told. It has no vectors of half.
-#ifdef __NV_CL_C_VERSION
-#define GEMV_LOAD(p, j) ((const global uint4 *)(p))[j]
-inline float8 floats_of_halves(uint4 q) { return vload_half8(0, (const half *)&q); }
-#else
-#define GEMV_LOAD(p, j) vload4(j, (const global uint *)(p))
-inline float8 floats_of_halves(uint4 q) { return convert_float8(as_half8(q)); }
-#endif
-inline float8 floats_of_nibbles(uint q)
-{
-    const float4 even = convert_float4(as_uchar4(q & 0x0F0F0F0F)), odd = convert_float4(as_uchar4(q >> 4 & 0x0F0F0F0F));
-    return (float8)(even.x, odd.x, even.y, odd.y, even.z, odd.z, even.w, odd.w);
-}
-// e2m1 as f16: sign, exponent and mantissa in their places are the value times 2^-14, a subnormal too.
-inline float8 floats_of_e2m1(uint q)
-{
-    const uint4 p = (uint4)(q, q >> 4, q >> 8, q >> 12);
-    return floats_of_halves((p & 0x00070007u) << 9 | (p & 0x00080008u) << 12).s02461357;
-}
-#define DEFINE_GEMV_4(FORMAT, FLOATS_OF, FLIP)                                    \
-    inline void gemv_##FORMAT(private gemv_t *own, const global uchar *w, uint i) \
-    {                                                                             \
-        const uint4 q = GEMV_LOAD(w + (i >> 1), 0) ^ (uint)(FLIP);                \
-        own->low = (float16)(FLOATS_OF(q.x), FLOATS_OF(q.y));                     \
-        own->high = (float16)(FLOATS_OF(q.z), FLOATS_OF(q.w));                    \
-    }
-#define DEFINE_GEMV_8(FORMAT, W_T)                                              \
-    inline void gemv_##FORMAT(private gemv_t *own, const global W_T *w, uint i) \
-    {                                                                           \
-        own->low = convert_float16(as_##W_T##16(GEMV_LOAD(w + i, 0)));          \
-        own->high = convert_float16(as_##W_T##16(GEMV_LOAD(w + i, 1)));         \
-    }
-DEFINE_GEMV_4(u4, floats_of_nibbles, 0)
-DEFINE_GEMV_4(i4, floats_of_nibbles, 0x88888888)
-DEFINE_GEMV_4(f4e2m1, floats_of_e2m1, 0)
-DEFINE_GEMV_8(u8, uchar)
-DEFINE_GEMV_8(i8, char)
-#define GEMV_HALVES(p, j) floats_of_halves(GEMV_LOAD(p, j))
-#define GEMV_FLOATS(p, j) as_float4(GEMV_LOAD(p, j))
-inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const global half *w, uint i)
-{
-    own->low = (float16)(GEMV_HALVES(w + i, 0), GEMV_HALVES(w + i, 1));
-    own->high = (float16)(GEMV_HALVES(w + i, 2), GEMV_HALVES(w + i, 3));
-}
-inline void __attribute__((overloadable)) gemv_float(private gemv_t *own, const global float *w, uint i)
-{
-    own->low = (float16)(GEMV_FLOATS(w + i, 0), GEMV_FLOATS(w + i, 1), GEMV_FLOATS(w + i, 2), GEMV_FLOATS(w + i, 3));
-    own->high = (float16)(GEMV_FLOATS(w + i, 4), GEMV_FLOATS(w + i, 5), GEMV_FLOATS(w + i, 6), GEMV_FLOATS(w + i, 7));
-}
 
 // A scale that multiplies sums: an infinite one is no number, as it is to most products of weights by themselves; a
 // clamp would otherwise make it finite.
@@ -119,14 +45,14 @@ inline float gemv_scale(float scale) { return fma(scale, 0.0f, scale); }
     {                                                                                                                    \
         const ulong before = (ulong)expert * (ROWS); /* rows of other experts; the same for all work-items */            \
         const uint row = ROW(min(n, (N) - 1), N), groups = (K) / ((GROUP) ? (GROUP) : 1);                                \
-        if ((K) % GEMV_K == 0 && (GROUP) % GEMV_K == 0 && (OFFSET) * sizeof(W_T) % 16 == 0) {                            \
+        if (CAT(F32_WIDE_, FORMAT) && (K) % GEMV_K == 0 && (GROUP) % GEMV_K == 0 && (OFFSET) * sizeof(W_T) % 16 == 0) {                            \
             if (k % GEMV_SLICE_K == 0 || ((GROUP) && k % ((GROUP) ? (GROUP) : 1) == 0)) {                                \
                 const ulong g = (GROUP) ? before * groups + (row * groups + k / ((GROUP) ? (GROUP) : 1)) : 0;            \
                 own->scale = gemv_scale(CAT(scale_, SCALE)(s, g));                                                       \
-                own->zero = CAT(zero_, ZERO)(z, g) + CAT(GEMV_BIAS_, FORMAT);                                            \
+                own->zero = CAT(zero_, ZERO)(z, g) + CAT(F32_BIAS_, FORMAT);                                            \
             }                                                                                                            \
-            CAT(gemv_, FORMAT)(own, w + before * (K) / CAT(GEMV_PER_, FORMAT), row * (K) + k);                           \
-            own->low -= own->zero, own->high -= own->zero, own->unit = CAT(GEMV_UNIT_, FORMAT);                          \
+            CAT(floats_of_, CAT(F32_OF_, FORMAT))(&own->low, &own->high, w + before * (K) / CAT(PER_BYTE_, FORMAT), row * (K) + k, CAT(F32_FLIP_, FORMAT));                           \
+            own->low -= own->zero, own->high -= own->zero, own->unit = CAT(F32_UNIT_, FORMAT);                          \
         } else {                                                                                                         \
             float16 v[2] = {0.0f, 0.0f};                                                                                 \
             for (uint j = 0; j < GEMV_K && k + j < (K); j += 2) {                                                        \
@@ -213,7 +139,7 @@ inline float gemv_scale(float scale) { return fma(scale, 0.0f, scale); }
         IN_LOAD(GEMV_LOAD_X, x, task, k0)                                                           \
         barrier(CLK_LOCAL_MEM_FENCE);                                                               \
         gemv_t own[2];                                                                              \
-        const uint begin = k0 + GEMV_UNIFORM((uint)get_local_id(0) / BLOCK_COLUMNS) * GEMV_SLICE_K; \
+        const uint begin = k0 + GEMV_UNIFORM((uint)get_local_id(0) / TILE_COLUMNS) * GEMV_SLICE_K; \
         GEMV_SLICE_OF_ROWS(acc, k0, (task).rows)                                                    \
         barrier(CLK_LOCAL_MEM_FENCE); /* x is replaced, in the end by the sums */                   \
     }                                                                                               \
@@ -222,10 +148,10 @@ inline float gemv_scale(float scale) { return fma(scale, 0.0f, scale); }
 // Sum of a slice's part at row r and column c of the tile. All work-items add up the slices and store; x of the next
 // task is written behind the barrier that follows its sources.
 #define GEMV_SUM(slice, part, r, c) \
-    ((local float *)tile_x)[(((slice) * PARTS + (part)) * TILE_M + (r)) * BLOCK_COLUMNS + (c)]
+    ((local float *)tile_x)[(((slice) * PARTS + (part)) * TILE_M + (r)) * TILE_COLUMNS + (c)]
 #define GEMV_PUT(p, r) \
     if (r < TILE_M)    \
-        GEMV_SUM((int)get_local_id(0) / BLOCK_COLUMNS, p, r, GEMV_COLUMN) = acc[p].s##r;
+        GEMV_SUM((int)get_local_id(0) / TILE_COLUMNS, p, r, GEMV_COLUMN) = acc[p].s##r;
 #define GEMV_PUT_ALL(p)                                         \
     GEMV_PUT(p, 0) GEMV_PUT(p, 1) GEMV_PUT(p, 2) GEMV_PUT(p, 3) \
     GEMV_PUT(p, 4) GEMV_PUT(p, 5) GEMV_PUT(p, 6) GEMV_PUT(p, 7)
@@ -235,12 +161,10 @@ inline float gemv_scale(float scale) { return fma(scale, 0.0f, scale); }
         GEMV_PUT_ALL(1)                                                             \
     }                                                                               \
     barrier(CLK_LOCAL_MEM_FENCE);                                                   \
-    for (int i = get_local_id(0); i < task.rows * BLOCK_COLUMNS; i += LOCAL_SIZE) { \
-        const int r = i / BLOCK_COLUMNS, c = i % BLOCK_COLUMNS;                     \
+    for (int i = get_local_id(0); i < task.rows * TILE_COLUMNS; i += LOCAL_SIZE) { \
+        const int r = i / TILE_COLUMNS, c = i % TILE_COLUMNS;                     \
         float first = 0.0f, last = 0.0f;                                            \
         _Pragma("unroll") for (int s = 0; s < GEMV_SLICES; ++s)                     \
             first += GEMV_SUM(s, 0, r, c), last += GEMV_SUM(s, PARTS - 1, r, c);    \
         STORE(r, c, first, last)                                                    \
     }
-
-#endif

@@ -39,6 +39,9 @@ inline float zero_i8(const global char *z, ulong g) { return (float)z[g]; }
 #define zero_none(z, g) 0.0f
 #define bias_some(b, i) ((float)(b)[i])
 #define bias_none(b, i) 0.0f
+#define HAS_SCALE_none 0
+#define HAS_SCALE_some 1
+#define HAS_SCALE_e8m0 1
 #define scale_some(s, g) ((float)(s)[g])
 #define scale_none(s, g) 1.0f
 // f8e8m0: a power of two from its exponent's byte; 255 is NaN, 0 is 2^-127.

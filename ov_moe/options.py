@@ -18,6 +18,7 @@ import platformdirs
 
 from ov_moe.arguments import check_type, check_whole, check_word
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.micro import switch_words
 from ov_moe.spec import Balance, Fetch, MicroKernelSwitch
 
 Evaluate = Literal["auto", "opencl", "numpy"]
@@ -273,7 +274,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "few_tokens": partial(check_whole, low=1, high=MAX_TOKENS_LIMIT),
     "fetch": partial(check_word, words=get_args(Fetch)),
     "groups": _check_groups,
-    "micro_kernel": partial(check_word, words=get_args(MicroKernelSwitch)),
+    "micro_kernel": partial(check_word, words=tuple(switch_words())),
     "evaluate": partial(check_word, words=get_args(Evaluate)),
     "virtual_gpu": partial(check_type, kind=bool, wanted="True or False"),
     "cache_folder": partial(check_type, kind=Path, wanted="a pathlib.Path"),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ov_moe.arguments import check_word
+from ov_moe.element_types import e8m0, unpack_nibbles
 from ov_moe.errors import InvalidInputError
-from ov_moe.formats import e8m0, unpack_nibbles
 from ov_moe.kernels.plan import (
     ID_ABSENT,
     ID_PADDING,
@@ -24,10 +23,12 @@ from ov_moe.kernels.plan import (
     TOKENS,
     PlanLayout,
 )
-from ov_moe.spec import Activation, GateUpLayout, Precision, ProjectionSpec
+from ov_moe.spec import Activation, GateUpLayout, ProjectionSpec
 
 Array = npt.NDArray[np.float64]
 
+# Those that this module decodes by itself: it does not ask ov_moe.kernels.formats.
+PRECISIONS = ("f32", "f16", "u8", "i8", "u4", "i4", "f4e2m1")
 # What the 16 codes of f4e2m1 stand for (OCP Microscaling Formats 1.0): sign, two bits of exponent, one of mantissa.
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -92,7 +93,7 @@ def dequantize(
     Raises:
         InvalidInputError: The precision is none that is known, or does not go with the scales and zero points.
     """
-    check_word("precision of weights", spec.precision, get_args(Precision))
+    check_word("precision of weights", spec.precision, PRECISIONS)
     real = spec.precision in ("f16", "f32")
     if real != (spec.group_size == 0) or real != (scale is None) or (zero_point is not None and scale is None):
         raise InvalidInputError(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Precision = Literal["f32", "f16", "u8", "i8", "u4", "i4", "f4e2m1"]
+Precision = str  # the name of a row of ov_moe.kernels.formats
 Schedule = Literal["grid", "pool"]
 Fetch = Literal["ticket", "stride"]
-MicroKernel = Literal["fma", "gemv", "dpas", "mma"]
-MicroKernelSwitch = Literal["auto", "fma", "dpas", "dpas-emulated"]
+MicroKernelSwitch = str  # ``auto``, or a word of a micro-kernel: ov_moe.kernels.micro.switch_words
 Balance = Literal["auto", "on", "off"]
 Activations = Literal["f32", "f16"]
 Vendor = Literal["intel", "nvidia", "other"]
@@ -82,6 +81,7 @@ class Workload:
         intermediate: I.
         precision: Of the weights.
         activations: Element type of the buffers of activations, as far as it is known before the kernel is built.
+        few: Whether it is that of few tokens (decode), which has kernels of its own.
     """
 
     tokens: int
@@ -91,6 +91,7 @@ class Workload:
     intermediate: int
     precision: Precision = "u4"
     activations: Activations = "f16"
+    few: bool = False
 
     @property
     def rows_per_expert(self) -> float:
@@ -123,7 +124,7 @@ class Switches:
         balance: ``on``, ``off`` or ``auto``; of prefill.
         fetch: How a pool group takes its next task in prefill; ``stride`` is for ablation.
         groups: Work-groups of the pool; None = they follow from the device's compute units.
-        micro_kernel: ``auto``, ``fma``, ``dpas`` or ``dpas-emulated``.
+        micro_kernel: ``auto``, or what a micro-kernel is asked for by.
     """
 
     balance: Balance = "auto"

@@ -21,16 +21,19 @@ from rich.table import Table
 from ov_moe.devices import ocloc
 from ov_moe.devices.ocloc import Build
 from ov_moe.errors import DeviceError
-from ov_moe.kernels.attributes import FOUR_BIT
 from ov_moe.kernels.block import BlockSpec
-from ov_moe.kernels.choose import choose_config, decode_config, dpas_config, gemv_config
+from ov_moe.kernels.choose import choose_config, decode_config
 from ov_moe.kernels.compose import compiler_options, program
 from ov_moe.kernels.config import STANDARD, KernelConfig
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
-from ov_moe.spec import Activation, Fetch, GateUpLayout, Precision, ProjectionSpec
+from ov_moe.spec import Activation, DeviceInfo, Fetch, GateUpLayout, Precision, ProjectionSpec, Workload
 
 MAX_TOKENS = 1024
+FEW = 64
 COMPUTE_UNITS = 512  # of an Arc A770
+# Without XMX, with its sub-groups of 8, and of 16.
+DEVICE_KINDS = tuple(DeviceInfo(COMPUTE_UNITS, xmx, subgroup=xmx or 8) for xmx in (0, 8, 16))
+WORKLOAD = Workload(MAX_TOKENS, 128, 8, 2048, 768)
 # The last four need a newer ocloc than Debian 12's: name them by --device.
 XMX_SUBGROUPS = {"acm-g10": 8, "pvc": 16, "arl-h": 8, "bmg": 16, "lnl-m": 16, "ptl-h": 16}
 Buffers = Literal["float16", "float32"]  # what the plugin's precision hint makes of x, h, d and y
@@ -49,10 +52,14 @@ class Variant:
     buffers: Buffers = "float16"
 
     def fits(self, device: str) -> bool:
-        """Whether the product would choose it there: dpas needs XMX, and the sub-group size of the device."""
-        if self.config.micro_kernel == "gemv":
-            return self.config.subgroup == XMX_SUBGROUPS.get(device, 8)
-        return self.config.micro_kernel != "dpas" or self.config.subgroup == XMX_SUBGROUPS.get(device)
+        """Whether the product would choose it there: the rules, and the sub-group size of the device."""
+        return self.subgroup in (None, XMX_SUBGROUPS.get(device, 0 if self.config.micro.half_only else 8))
+
+    @property
+    def subgroup(self) -> int | None:
+        """Work-items of a sub-group, where the micro-kernel asks for a size."""
+        size: int | None = self.config.micro.settings().get("subgroup")
+        return size
 
     def text(self) -> str:
         """The complete program."""
@@ -67,25 +74,15 @@ class Variant:
         elif self.stage.runs(COMBINE):
             inputs, output = [d, plan, ((tokens, block.top_k), real)], x
         elif self.stage.runs(DOWN):
-            inputs, output = [h, plan, *weights(block, block.down), ((block.experts, block.hidden), real)], d
+            inputs, output = (
+                [h, plan, *stored_inputs(block.down, block.experts), ((block.experts, block.hidden), real)],
+                d,
+            )
         else:
             bias: list[Buffer] = [((block.experts, 2 * block.intermediate), real)]
-            rest = bias if block.up is None else weights(block, block.up)
-            inputs, output = [x, plan, *weights(block, block.gate), *rest], h
+            rest = bias if block.up is None else stored_inputs(block.up, block.experts)
+            inputs, output = [x, plan, *stored_inputs(block.gate, block.experts), *rest], h
         return program(self.stage, self.config, block.attributes(), inputs, output)
-
-
-def weights(block: BlockSpec, spec: ProjectionSpec) -> list[Buffer]:
-    """Values, scales and zero points as the operations take them; what is absent is one number."""
-    absent: Buffer = ((1,), "float32")
-    if not spec.group_size:
-        return [((block.experts, spec.n, spec.k), "float16" if spec.precision == "f16" else "float32"), absent, absent]
-    four_bit = spec.precision in FOUR_BIT
-    groups = block.experts * spec.n * spec.groups
-    values = (block.experts, spec.n, spec.k // 2 if four_bit else spec.k)
-    zeros = ((-(-groups // 2) if four_bit else groups,), "int8" if spec.precision == "i8" else "uint8")
-    scales = ((groups,), "uint8" if spec.precision == "f4e2m1" else "float16")
-    return [(values, "int8" if spec.precision == "i8" else "uint8"), scales, zeros if spec.zero_point else absent]
 
 
 def qwen3(precision: Precision, group: int = 0, zero: bool = False) -> BlockSpec:
@@ -128,64 +125,55 @@ OTHERS = {
 }
 
 
-def configurations() -> Iterator[tuple[str, KernelConfig]]:
-    """Every schedule, and few tokens."""
+def schedules() -> dict[str, KernelConfig]:
+    """Every schedule of prefill, and that of few tokens."""
     fetches: tuple[Fetch, Fetch] = ("ticket", "stride")
-    for fetch in fetches:
-        yield fetch, choose_config("on", 128, COMPUTE_UNITS, fetch)
     grid = choose_config("off", 128, COMPUTE_UNITS)
-    yield "grid", grid
-    yield "decode", decode_config(grid.groups)
+    pools = {fetch: choose_config("on", 128, COMPUTE_UNITS, fetch) for fetch in fetches}
+    return {**pools, "grid": grid, "decode": decode_config(grid.groups)}
 
 
-def variants() -> Iterator[Variant]:
-    """The named shapes in every schedule and both types of activations; the other blocks in one of each."""
+def variants(kinds: Table = MICRO_KERNELS) -> Iterator[Variant]:
+    """What the product can choose: each micro-kernel of the table in the tiles of every kind of device that it suits.
+
+    The named shapes are built in every schedule, the other blocks in the first.
+    """
+    done = set[KernelConfig]()
+    for kind in kinds.values():
+        for device in DEVICE_KINDS:
+            every_block = True
+            for which, schedule in schedules().items():
+                few = which == "decode"
+                workload = replace(WORKLOAD, few=few, tokens=FEW if few else MAX_TOKENS)
+                if kind.unsuited(workload, device) is not None:
+                    continue
+                config = kind.placed(schedule, workload, device)
+                if config not in done:
+                    done.add(config)
+                    yield from _of_configuration(which, config, every_block)
+                every_block = False
+
+
+def _of_configuration(which: str, config: KernelConfig, every_block: bool) -> Iterator[Variant]:
+    """Its GEMMs; for named shapes on both types of activations, and Route and Combine, which know its tiles."""
     reals: tuple[Buffers, Buffers] = ("float16", "float32")
-    settings = dict(configurations())
-    for name, block in NAMED.items():
-        for real in reals:
-            for which, config in settings.items():
-                for stage in (block.gate_up_stage, DOWN):
-                    yield Variant(f"{name} {which} {real}", stage, block, config, real)
-            yield Variant(f"{name} {real}", COMBINE, block, settings["ticket"], real)
-        yield Variant(name, ROUTE, block, settings["ticket"])
-    for name, block in OTHERS.items():
-        for stage in (block.gate_up_stage, DOWN):
-            yield Variant(f"{name} ticket float16", stage, block, settings["ticket"])
-
-
-def dpas_variants() -> Iterator[Variant]:
-    """What XMX devices get: dpas for f16 buffers, fma in its tiles for f32 buffers; Route and Combine in its groups."""
-    settings = dict(configurations())
-    for subgroup in sorted(set(XMX_SUBGROUPS.values())):
-        for name, block in {**NAMED, **OTHERS}.items():
-            for which in settings if name in NAMED else ("ticket",):
-                config = dpas_config(settings[which], subgroup)
-                for stage in (block.gate_up_stage, DOWN):
-                    yield Variant(f"{name} {which} dpas of {subgroup}", stage, block, config)
-                    if name in NAMED and which in ("ticket", "decode"):
-                        yield Variant(f"{name} {which} dpas of {subgroup}, f32", stage, block, config, "float32")
-                if name in NAMED and which in ("ticket", "decode"):
-                    for stage in (ROUTE, COMBINE):
-                        yield Variant(f"{name} {which} dpas of {subgroup}", stage, block, config)
-
-
-def gemv_variants() -> Iterator[Variant]:
-    """Decode where dpas is not taken, on either type of buffers; all formats, in the device's sub-groups."""
-    for subgroup in (8, 16):
-        config = gemv_config(decode_config(2 * COMPUTE_UNITS), subgroup)
-        for name, block in {**NAMED, **OTHERS}.items():
-            reals: tuple[Buffers, ...] = ("float16", "float32") if name in NAMED else ("float16",)
-            for real in reals:
-                for stage in (block.gate_up_stage, DOWN):
-                    yield Variant(f"{name} gemv of {subgroup} {real}", stage, block, config, real)
+    subgroup = config.micro.settings().get("subgroup")
+    label = f"{which} {config.micro.name}" + (f" of {subgroup}" if subgroup else "")
+    for name, block in {**NAMED, **(OTHERS if every_block else {})}.items():
+        for real in reals if name in NAMED else reals[:1]:
+            for stage in (block.gate_up_stage, DOWN):
+                yield Variant(f"{name} {label} {real}", stage, block, config, real)
+            if name in NAMED and which in ("ticket", "decode"):
+                yield Variant(f"{name} {label} {real}", COMBINE, block, config, real)
+        if name in NAMED and which in ("ticket", "decode"):
+            yield Variant(f"{name} {label}", ROUTE, block, config)
 
 
 def check(variant: Variant, device: str) -> Build:
     """Build it; dpas must be in the code of GEMMs on f16 buffers that are to have it, and nowhere else."""
     options = (STANDARD, *compiler_options(variant.stage, variant.config))
     build = ocloc.build(variant.text(), variant.stage.entry, device, options)
-    wanted = variant.config.micro_kernel == "dpas" and variant.stage.multiplies and variant.buffers == "float16"
+    wanted = isinstance(variant.config.micro, Dpas) and variant.stage.multiplies and variant.buffers == "float16"
     if build.error is None and wanted != bool(build.dpas):
         return replace(build, error=f"the code holds {build.dpas or 'no'} dpas instruction{'s' * (build.dpas > 1)}")
     return build
@@ -217,7 +205,7 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="Compilers at a time.")] = 1,
 ) -> None:
     """Build every kernel variant for Intel GPUs with ocloc; the exit code is 1 if one does not build."""
-    chosen = [v for v in (*variants(), *gemv_variants(), *dpas_variants()) if only in f"{v.stage.entry} {v.name}"]
+    chosen = [variant for variant in variants() if only in f"{variant.stage.entry} {variant.name}"]
     work = [(name, variant) for name in device or ocloc.DEVICES for variant in chosen if variant.fits(name)]
     if not work:
         raise typer.BadParameter(f"no variant holds {only!r}", param_hint="--only")

@@ -22,7 +22,8 @@ from ov_moe.kernel_bench.measure import Flush, interleave, timed
 from ov_moe.kernel_bench.schedules import find_schedule
 from ov_moe.kernel_bench.shapes import block_spec, find_shape
 from ov_moe.kernel_bench.weights import random_block
-from ov_moe.kernels.choose import choose_config, decode_config, gemv_config, pool_groups
+from ov_moe.kernels.choose import choose_config, decode_config, pool_groups
+from ov_moe.kernels.micro import Gemv
 
 # As the product chooses without matrix units: gemv for few tokens, fma for many.
 _GEMV_TOKENS = 64
@@ -33,7 +34,8 @@ def measure(device: TimingDevice, flush: Flush, shape_name: str, precision: str,
     """Print a line for each stage: medians in milliseconds, and their ratio."""
     shape, groups = find_shape(shape_name), pool_groups(device.info)
     few = tokens <= _GEMV_TOKENS
-    config = gemv_config(decode_config(groups)) if few else choose_config("on", shape.experts, 1, groups=groups)
+    many = choose_config("on", shape.experts, 1, groups=groups)
+    config = replace(decode_config(groups), micro=Gemv()) if few else many
     block = random_block(np.random.default_rng(1), block_spec(shape, precision, 1))
     weights, rng = DeviceBlock(device, block), np.random.default_rng(2)
     x = rng.standard_normal((tokens, shape.hidden), np.float32).astype(np.float16)
@@ -51,7 +53,7 @@ def measure(device: TimingDevice, flush: Flush, shape_name: str, precision: str,
     for stage in _STAGES:
         some, none = interleave([timed(run, stage, flush) for run in runs], 12, seconds)
         typer.echo(
-            f"{shape_name} {precision} {config.micro_kernel} T={tokens} {stage}: {some.median:.5f} ms with, "
+            f"{shape_name} {precision} {config.micro.name} T={tokens} {stage}: {some.median:.5f} ms with, "
             f"{none.median:.5f} without, ratio {some.median / none.median:.3f}"
         )
     weights.release()

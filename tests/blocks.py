@@ -10,11 +10,12 @@ import numpy as np
 
 from ov_moe import reference
 from ov_moe.devices.opencl import OpenCLDevice
+from ov_moe.kernel_bench.mma import Mma
+from ov_moe.kernel_bench.pack import pack_projection
 from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
-from ov_moe.kernels.pack import pack_projection
 from ov_moe.kernels.plan import D_WIDE, H_WIDE
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.spec import SWIGLU, Activation, GateUpLayout, Precision, ProjectionSpec
@@ -203,8 +204,8 @@ class Block:
         def stage(which: Stage, inputs: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
             return self.run_stage(device, config, which, inputs, shape, dtype, sizes.get(which.op_type), plan=live)
 
-        h = stage(spec.gate_up_stage, self.gate_up_inputs(live, config.packed), (rows, spec.h_columns))
-        d = stage(DOWN, self.down_inputs(h, live, config.packed), (rows, spec.d_columns))
+        h = stage(spec.gate_up_stage, self.gate_up_inputs(live, packed_of(config)), (rows, spec.h_columns))
+        d = stage(DOWN, self.down_inputs(h, live, packed_of(config)), (rows, spec.d_columns))
         y = stage(COMBINE, [d, live, self.weights], (spec.max_tokens, spec.hidden))
         plan[[H_WIDE, D_WIDE]] = live[[H_WIDE, D_WIDE]]
         return Results(plan, h, d, y)
@@ -217,6 +218,11 @@ class Block:
 def random_ids(rng: np.random.Generator, tokens: int, experts: int, top_k: int) -> np.ndarray:
     """top_k different experts for each token, uniform."""
     return np.argsort(rng.random((tokens, experts)), axis=1)[:, :top_k].astype(np.int32)
+
+
+def packed_of(config: KernelConfig) -> bool:
+    """Whether a configuration takes packed weights: only mma has them."""
+    return isinstance(config.micro, Mma) and config.micro.packed
 
 
 def random_block(

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from blocks import Block, Projection, random_block
 from hypothesis import strategies as st
-from kernel_cases import GPT_OSS, config
+from kernel_cases import GPT_OSS, config, with_micro
 
 from ov_moe import reference
-from ov_moe.kernels.choose import dpas_config, gemv_config
+from ov_moe.kernel_bench.mma import Mma
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.kernels.mma import mma_config
-from ov_moe.spec import SWIGLU, Activation, GateUpLayout, MicroKernel, Precision, Workload
+from ov_moe.kernels.micro import Dpas, Gemv
+from ov_moe.spec import SWIGLU, Activation, DeviceInfo, GateUpLayout, Precision, Workload
 
 FOUR_BIT = ("u4", "i4", "f4e2m1")
 PRECISIONS: tuple[Precision, ...] = ("f16", "f32", "u8", "i8", "u4", "i4", "f4e2m1")
@@ -84,17 +84,18 @@ class Program:
     exponents: bool
 
     @property
-    def computes(self) -> MicroKernel:
+    def computes(self) -> str:
         """The micro-kernel that runs: where the buffers are f32, fma stands in for the matrix instructions."""
-        kind = self.setting.micro_kernel
-        return "fma" if kind in ("dpas", "mma") and self.dtype is np.float32 else kind
+        micro = self.setting.micro
+        return "fma" if micro.half_only and self.dtype is np.float32 else micro.name
 
     def __str__(self) -> str:
         kinds = "-".join(self.precision) + (f" g{self.group}" if self.group else "") + (" zero" if self.zero else "")
-        tile = f"{self.setting.tile_m}x{self.setting.tile_n}x{self.setting.tile_k}"
+        micro = self.setting.micro
+        tile = f"{micro.tile_m}x{micro.tile_n}x{micro.tile_k}"
         block = f"E={self.experts} k={self.top_k} TM={self.max_tokens} H={self.hidden} I={self.intermediate}"
         rest = f"{self.layout} {self.activation.kind} {np.dtype(self.dtype).name} {'/'.join(self.schedules)}"
-        return f"{self.setting.micro_kernel} {tile} {block} {kinds} {rest}"
+        return f"{micro.name} {tile} {block} {kinds} {rest}"
 
     def weights(self, seed: int, exponent: int) -> Block:
         """A block with its weights, biases and no routing; their scales are 2^exponent times as large as usual."""
@@ -240,7 +241,7 @@ SLOTS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
 
 
 @st.composite
-def programs(draw: st.DrawFn, kind: MicroKernel) -> Program:
+def programs(draw: st.DrawFn, kind: str) -> Program:
     """Any block that the micro-kernel can serve."""
     matrix = kind in ("dpas", "mma")
     # Buffers of f32 take fma in the tiles of the matrix instructions: now and then is enough.
@@ -254,8 +255,8 @@ def programs(draw: st.DrawFn, kind: MicroKernel) -> Program:
     group = draw(st.sampled_from([g for g in groups if g * g <= most]))
     hidden, intermediate = _sizes(draw, kind, precision, group, most)
     setting = _setting(draw, kind, precision)
-    if single:  # fma stands in for mma, and takes weights as they are stored
-        setting = replace(setting, packed=False)
+    if single and kind == "mma":  # fma stands in for mma, and takes weights as they are stored
+        setting = with_micro(setting, packed=False)
     largest = 40 if kind == "mma" else 103  # emulated, mma takes 0.3 to 1.3 s for 60 tokens, the others 3 to 10 ms
     return Program(
         setting=setting,
@@ -274,7 +275,7 @@ def programs(draw: st.DrawFn, kind: MicroKernel) -> Program:
         layout=layout,
         activation=draw(st.sampled_from(ACTIVATIONS)),
         biases=draw(st.sampled_from([None, np.float16, np.float32])),
-        exponents=kind != "mma" and setting.tile_n >= 64 and draw(st.integers(0, 3)) > 0,
+        exponents=kind != "mma" and setting.micro.tile_n >= 64 and draw(st.integers(0, 3)) > 0,
     )
 
 
@@ -300,19 +301,20 @@ def _sizes(draw: st.DrawFn, kind: str, precision: tuple[Precision, ...], group: 
     return hidden, draw(st.sampled_from(fitting(most // hidden, precision[-1:])))
 
 
-def _setting(draw: st.DrawFn, kind: MicroKernel, precision: tuple[Precision, ...]) -> KernelConfig:
+def _setting(draw: st.DrawFn, kind: str, precision: tuple[Precision, ...]) -> KernelConfig:
     base = config("ticket")
     if kind == "fma":
         return config("ticket", **draw(st.sampled_from(FMA_TILES)))
     if kind == "gemv":
-        return replace(gemv_config(base, draw(st.sampled_from([8, 16]))), **draw(st.sampled_from(GEMV_TILES)))  # type: ignore[arg-type]
+        return replace(base, micro=Gemv(subgroup=draw(st.sampled_from([8, 16])), **draw(st.sampled_from(GEMV_TILES))))
     if kind == "dpas":
         subgroup, tiles = draw(st.sampled_from([8, 16])), draw(st.sampled_from(DPAS_TILES))
         few = {"local_size": 4 * subgroup, "tile_n": 8 * subgroup} if "tile_m" in tiles else {}
-        return replace(dpas_config(base, subgroup, emulation=True), **{**tiles, **few})  # type: ignore[arg-type]
+        return with_micro(replace(base, micro=Dpas.of(subgroup, emulation=True)), **{**tiles, **few})
     packed = all(p in FOUR_BIT for p in precision) and draw(st.booleans())
     rows = draw(st.sampled_from([1, 8, 50, 200]))
-    return mma_config(base, Workload(rows * 4, 8, 2, 96, 64, precision[0]), 1, packed)
+    workload = Workload(rows * 4, 8, 2, 96, 64, precision[0])
+    return Mma.placed(base, workload, DeviceInfo(1), packed=packed)
 
 
 def random_run(rng: np.random.Generator, program: Program) -> Run:

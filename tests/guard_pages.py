@@ -114,28 +114,27 @@ def settings(kernel: str, precision: Any, schedule: str) -> list[Any]:
     """The micro-kernel's configurations for a block: mma has two where the weights can be packed."""
     from kernel_cases import config
 
-    from ov_moe.kernels.choose import dpas_config, gemv_config
-    from ov_moe.kernels.mma import mma_config
-    from ov_moe.spec import Workload
+    from ov_moe.kernel_bench.mma import Mma
+    from ov_moe.kernels.micro import Dpas, Gemv
+    from ov_moe.spec import DeviceInfo, Workload
 
     base = config(schedule)
     if kernel == "fma":
         return [base]
     if kernel == "gemv":
-        return [gemv_config(base)]
+        return [config(schedule, micro=Gemv())]
     if kernel == "dpas":
-        return [dpas_config(base, 8, emulation=True)]
+        return [config(schedule, micro=Dpas(emulation=True))]
     kinds = (precision,) if isinstance(precision, str) else precision
     packed = [False, True] if all(kind in ("u4", "i4", "f4e2m1") for kind in kinds) else [False]
     work = Workload(4, 8, 2, 96, 64, kinds[0])
-    return [mma_config(base, work, 1, some) for some in packed]
+    return [Mma.placed(base, work, DeviceInfo(1), packed=some) for some in packed]
 
 
 def run(kernel: str, plant: Plant | None, say: Callable[[str], None]) -> None:
     """Every form, with forbidden pages behind all buffers, then before them; results are checked too."""
-    from dataclasses import replace
-
     import blocks
+    from kernel_cases import emulated
     from micro_kernels import check_results, rounded
 
     blocks.GUARD = 0
@@ -149,10 +148,10 @@ def run(kernel: str, plant: Plant | None, say: Callable[[str], None]) -> None:
         block = blocks.random_block(rng, tokens=11, experts=3, top_k=2, ids=ids, dtype=dtype, **options)
         expected = rounded(block) if kernel in ("dpas", "mma") else block
         for setting in settings(kernel, options["precision"], ("ticket", "grid", "stride")[index % 3]):
-            emulated = replace(setting, emulation=kernel in ("dpas", "mma"))
+            packed = "packed, " if getattr(setting.micro, "packed", False) else ""
             for side, device in zip(sides, devices, strict=True):
-                say(f"{kernel}, {name}, {'packed, ' if setting.packed else ''}forbidden at the {side}")
-                results = block.run_all(device, emulated)
+                say(f"{kernel}, {name}, {packed}forbidden at the {side}")
+                results = block.run_all(device, emulated(setting))
                 check_results(expected, results)
 
 

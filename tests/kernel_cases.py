@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from blocks import Block, random_block, random_ids
 
 from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.micro import Fma, MicroKernel
 from ov_moe.spec import SWIGLU, Activation, GateUpLayout
 
 Ids = Callable[[np.random.Generator, int, int, int], np.ndarray]
@@ -62,10 +63,23 @@ class Case:
         return f"{self.why}: T={self.T} E={self.E} k={self.k} H={self.H} I={self.I} {kinds} {self.schedule}"
 
 
-def config(schedule: str, groups: int = 7, **tiles: int) -> KernelConfig:
-    """A configuration for ``grid``, ``ticket`` or ``stride``."""
+def config(
+    schedule: str, groups: int = 7, micro: MicroKernel | None = None, route_size: int = 256, **tiles: int
+) -> KernelConfig:
+    """A configuration for ``grid``, ``ticket`` or ``stride``; fma in some tiles unless ``micro`` is given."""
     fetch = "stride" if schedule == "stride" else "ticket"
-    return KernelConfig("grid" if schedule == "grid" else "pool", fetch, groups, **tiles)
+    kind = "grid" if schedule == "grid" else "pool"
+    return KernelConfig(kind, fetch, groups, micro or Fma(**tiles), route_size)
+
+
+def with_micro(setting: KernelConfig, **changes: Any) -> KernelConfig:
+    """The same with other fields of the micro-kernel."""
+    return replace(setting, micro=replace(setting.micro, **changes))
+
+
+def emulated(setting: KernelConfig) -> KernelConfig:
+    """The same without the hardware that a matrix instruction needs."""
+    return with_micro(setting, emulation=True) if setting.micro.half_only else setting
 
 
 def rows_of(*counts: int) -> Ids:

@@ -13,8 +13,9 @@ import openvino as ov
 from openvino import opset13 as ops
 from openvino.op import Constant
 
-from ov_moe.kernels.attributes import FOUR_BIT, Attribute
+from ov_moe.kernels.attributes import Attribute
 from ov_moe.kernels.block import BlockSpec
+from ov_moe.kernels.formats import FOUR_BIT
 from ov_moe.kernels.plan import ID_ABSENT
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage, for_decode
 from ov_moe.ops import operation_of

@@ -8,16 +8,13 @@ from typing import NamedTuple, cast
 import openvino as ov
 from openvino.op import Constant
 
-from ov_moe.kernels.attributes import FOUR_BIT
-from ov_moe.spec import Precision, ProjectionSpec
+from ov_moe.kernels.formats import FLOATS, FORMATS, FOUR_BIT, SCALED
+from ov_moe.spec import ProjectionSpec
 
 from .not_matched import NotMatched
 from .walk import dims, element_type, expect, through_converts
 
-FLOATS = ("f32", "f16")
-INTEGERS = ("u8", "i8", "u4", "i4")
 UNSIGNED = ("u8", "u4")
-SCALED = (*INTEGERS, "f4e2m1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +93,7 @@ def read_chain(output: ov.Output, axes: tuple[str, ...]) -> Stored:
             raise NotMatched(
                 f"has shape {list(companion.shape)} beside values of shape {list(values.shape)}", companion
             )
-    precision = cast(Precision, element_type(values.output(0)))
+    precision = element_type(values.output(0))
     return Stored(ProjectionSpec(precision, n, k, group_size, zero_point is not None), values, scale, zero_point)
 
 
@@ -113,7 +110,7 @@ def _floats(values: Constant, n: int, k: int) -> Stored:
         raise NotMatched(f"holds {precision} weights without a scale", values)
     if precision not in FLOATS:
         raise _unreadable(values)
-    return Stored(ProjectionSpec(cast(Precision, precision), n, k), values)
+    return Stored(ProjectionSpec(precision, n, k), values)
 
 
 def _operands(multiply: ov.Node) -> tuple[ov.Output, ov.Output]:
@@ -126,7 +123,7 @@ def _operands(multiply: ov.Node) -> tuple[ov.Output, ov.Output]:
 
 
 def _scale(output: ov.Output, weights_type: str) -> Constant:
-    wanted = ("f8e8m0",) if weights_type == "f4e2m1" else ("f16", "f32")
+    wanted = ("f8e8m0",) if FORMATS[weights_type].scale == "e8m0" else ("f16", "f32")
     scale = _before_float_converts(output).get_node()
     if scale.get_type_name() != "Constant":
         raise NotMatched(f"stands where the scale should be an {' or '.join(wanted)} Constant", scale)

@@ -71,7 +71,7 @@ def model(path: str, device: str) -> dict[str, Any]:
         "blocks": blocks or [{"name": each} for each in sorted(set(map(layer_of, operations)))],
         "skipped": skipped,
         "builds": len(operations),
-        "kernels": {"prefill": asdict(kernels.prefill), "decode": asdict(kernels.decode)} if kernels else None,
+        "kernels": {"prefill": kernels.prefill.settings(), "decode": kernels.decode.settings()} if kernels else None,
         "why": kernels.why if kernels else "",
         "largest_buffer": max((port_bytes(node.output(0)) for node in operations), default=0),
         "weights": Path(path).with_suffix(".bin").stat().st_size,

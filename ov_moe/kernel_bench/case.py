@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ov_moe.devices.opencl import Tensor
 from ov_moe.devices.timing import Buffer, Event, Prepared, TimingDevice
 from ov_moe.kernel_bench.distributions import counts_of
+from ov_moe.kernel_bench.mma import Mma
 from ov_moe.kernel_bench.schedules import Launch, Schedule, launches, with_schedule
 from ov_moe.kernel_bench.weights import StoredBlock
 from ov_moe.kernels.block import BlockSpec
@@ -161,9 +162,9 @@ class Run:
         return sum(launch.size.total_groups for launch in planned), sum(launch.live for launch in planned), len(planned)
 
     def _prepare(self, stage: Stage) -> Prepared:
-        inputs, buffers, output = self.case.arguments(stage, self.config.packed)
-        spec = self.case.spec
-        if self.config.micro_kernel == "mma":  # its rows have none; the buffers keep the room
+        micro, spec = self.config.micro, self.case.spec
+        inputs, buffers, output = self.case.arguments(stage, isinstance(micro, Mma) and micro.packed)
+        if isinstance(micro, Mma):  # its rows have none; the buffers keep the room
             spec = replace(spec, h_exponents=False, d_exponents=False)
         text = program(stage, self.config, spec.attributes(), inputs, output)
         if stage not in (ROUTE, COMBINE):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from ov_moe.kernel_bench.case import Case, Run
@@ -59,7 +58,7 @@ def make_row(
         skew=float(counts.max() / max(counts.mean(), 1e-9)),
         stage=stage,
         schedule=schedule.name,
-        config=" ".join(f"{name}={value}" for name, value in asdict(config).items()),
+        config=" ".join(f"{name}={value}" for name, value in config.settings().items()),
         host_counts=schedule.host_counts,
         ok=not checked.why,
         why=checked.why,
@@ -78,7 +77,7 @@ def make_row(
         groups=groups,
         live=live,
         rows=int(counts.sum()),
-        padded=padded_rows(counts, config.tile_m),
+        padded=padded_rows(counts, config.micro.tile_m),
         ratio=baseline.median / timing.median if baseline is not None and timing is not None else None,
         **labels,
     )

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cache
-from importlib import resources
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernel_bench.mma import PACK_ROWS, Mma, can_pack
 from ov_moe.kernels.block import BlockSpec
-from ov_moe.kernels.choose import choose_config, gemv_config, pool_groups
+from ov_moe.kernels.choose import choose_config, choose_micro_kernel, pool_groups
 from ov_moe.kernels.compose import read_source
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
-from ov_moe.kernels.mma import PACK_ROWS, can_pack, mma_config, mma_refusal
+from ov_moe.kernels.micro import MICRO_KERNELS as OF_PRODUCT
+from ov_moe.kernels.micro import Fma, MicroKernel, Table
 from ov_moe.kernels.stages import COMBINE, ROUTE, Stage
 from ov_moe.spec import Activations, DeviceInfo, Fetch, Workload
 
 Settings = Mapping[str, str]
 Counts = npt.NDArray[np.int64]
+
+MICRO_KERNELS: Table = {**OF_PRODUCT, Mma.name: Mma}
+# What is compared unless something else is asked for; the later one, where it suits.
+AUTOMATIC: tuple[type[MicroKernel], ...] = (Fma, Mma)
 
 
 @dataclass(frozen=True)
@@ -107,45 +112,64 @@ def configure(
         tokens: T, not the room of the buffers.
         activations: Type of x, h, d and y.
         device: Where it runs.
-        settings: Fields of the configuration to replace, as text. ``micro_kernel`` and ``packed`` are decided first.
+        settings: Fields of the configuration and of its micro-kernel to replace, as text; ``micro_kernel`` names that.
 
     Raises:
-        InvalidInputError: A field that there is not, a value that is not of its type, or ``micro_kernel=mma`` for a
-            block that tensor cores cannot serve, or ``dpas`` for a device without XMX.
+        InvalidInputError: A field that there is not, a value that is not of its type, or a micro-kernel that cannot
+            serve the block, or the device.
     """
     config = choose_config(
         "on" if schedule.fetch else "off", spec.experts, 1, schedule.fetch or "ticket", pool_groups(device)
     )
-    kind = settings.get("micro_kernel", "auto")
-    refusal = mma_refusal(spec, activations)
-    if kind == "mma" and not refusal and device.vendor != "nvidia" and settings.get("emulation", "0") == "0":
-        refusal = "the device is no NVIDIA GPU: leave it out, or add --set emulation=1, slow, for tests alone"
-    if kind == "dpas" and not device.xmx_subgroup and settings.get("emulation", "0") == "0":
-        raise InvalidInputError(
-            "--set micro_kernel=dpas: the device has no XMX: leave it out, or add --set emulation=1 for tests."
-        )
-    if kind == "mma" and refusal:
-        raise InvalidInputError(f"--set micro_kernel=mma: {refusal}.")
-    if kind == "mma" or (kind == "auto" and device.vendor == "nvidia" and not refusal):
-        workload = Workload(tokens, spec.experts, spec.top_k, spec.hidden, spec.intermediate, spec.gate.precision)
+    workload = Workload(tokens, spec.experts, spec.top_k, spec.hidden, spec.intermediate, spec.gate.precision)
+    kind = _micro_kernel(settings, spec, workload, activations, device)
+    if kind is Mma:
         pays = str(int(workload.rows_per_expert >= PACK_ROWS))
-        packed = can_pack(spec) and settings.get("packed", pays) != "0"
-        config = mma_config(config, workload, device.compute_units, packed)
-    elif kind == "gemv":
-        config = gemv_config(config, device.subgroup)
-    types = {field.name: type(getattr(config, field.name)) for field in fields(config)}
-    changes: dict[str, int | str | bool] = {}
+        config = Mma.placed(config, workload, device, packed=can_pack(spec) and settings.get("packed", pays) != "0")
+    else:
+        config = kind.placed(config, workload, device)
+    own, of_micro = _changes(config, settings, ("schedule", "fetch", "micro")), _changes(config.micro, settings)
     for name, text in settings.items():
-        if name not in types or name in ("schedule", "fetch"):
-            known = ", ".join(sorted(set(types) - {"schedule", "fetch"}))
-            raise InvalidInputError(f"--set {name}={text}: the configuration has {known}.")
-        if (name, text) == ("micro_kernel", "auto"):
-            continue
-        try:
-            changes[name] = types[name](int(text)) if types[name] in (int, bool) else text
-        except ValueError:
-            raise InvalidInputError(f"--set {name}={text}: {name} is a whole number.") from None
-    return replace(config, **changes)  # type: ignore[arg-type]
+        if name not in {"micro_kernel", *own, *of_micro}:
+            known = sorted({"micro_kernel", *_types(config, ("schedule", "fetch", "micro")), *_types(config.micro)})
+            raise InvalidInputError(f"--set {name}={text}: the configuration has {', '.join(known)}.")
+    return replace(config, **own, micro=replace(config.micro, **of_micro))
+
+
+def _micro_kernel(
+    settings: Settings, spec: BlockSpec, workload: Workload, activations: Activations, device: DeviceInfo
+) -> type[MicroKernel]:
+    """What the settings ask for, where it can serve the block on the device; else the first of AUTOMATIC that can."""
+    name = settings.get("micro_kernel", "auto")
+    if name == "auto":
+        able = {kind.name: kind for kind in AUTOMATIC if kind.refuses(spec, activations) is None}
+        return choose_micro_kernel(workload, device, "auto", able)[0]
+    if name not in MICRO_KERNELS:
+        raise InvalidInputError(f"micro_kernel is {name!r}, it must be one of {', '.join(MICRO_KERNELS)}.")
+    kind = MICRO_KERNELS[name]
+    refusal = kind.refuses(spec, activations)
+    if refusal is None and kind.half_only and settings.get("emulation", "0") == "0":
+        refusal = kind.unsuited(replace(workload, activations="f16"), device)
+        refusal = refusal and f"{refusal}: leave it out, or add --set emulation=1, slow, for tests alone"
+    if refusal:
+        raise InvalidInputError(f"--set micro_kernel={name}: {refusal}.")
+    return kind
+
+
+def _types(record: Any, without: tuple[str, ...] = ()) -> dict[str, type]:
+    return {field.name: type(getattr(record, field.name)) for field in fields(record) if field.name not in without}
+
+
+def _changes(record: Any, settings: Settings, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The settings that are fields of a record, each of its field's type."""
+    changes: dict[str, Any] = {}
+    for name, kind in _types(record, without).items():
+        if name in settings:
+            try:
+                changes[name] = kind(int(settings[name]))
+            except ValueError:
+                raise InvalidInputError(f"--set {name}={settings[name]}: {name} is a whole number.") from None
+    return changes
 
 
 def with_schedule(text: str, schedule: Schedule) -> str:
@@ -158,10 +182,9 @@ def with_schedule(text: str, schedule: Schedule) -> str:
     return text.replace(product, define + bench_source(schedule.source))
 
 
-@cache
 def bench_source(name: str) -> str:
     """The text of one file of ov_moe/kernel_bench/cl."""
-    return (resources.files("ov_moe.kernel_bench") / "cl" / name).read_text(encoding="utf-8")
+    return read_source(f"ov_moe.kernel_bench:cl/{name}")
 
 
 def launches(
@@ -179,7 +202,7 @@ def launches(
     size = work_size(stage, config, sizes)
     if stage in (ROUTE, COMBINE):
         return [Launch(size, size.total_groups)]
-    tiles = -(-counts // config.tile_m)
+    tiles = -(-counts // config.micro.tile_m)
     grid = work_size(stage, replace(config, schedule="grid"), sizes)
     blocks, rows, experts = grid.groups
     if schedule.fetch:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
 
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.block import BlockSpec
-from ov_moe.spec import SWIGLU, Activation, GateUpLayout, Precision, ProjectionSpec
+from ov_moe.kernels.formats import FORMATS
+from ov_moe.spec import SWIGLU, Activation, GateUpLayout, ProjectionSpec
 
 # Symmetric or not, as OpenVINO's exports store each type.
 _ZERO_POINT = {"u4": True, "u8": True}
@@ -83,11 +83,12 @@ def default_group(shape: Shape, precision: str) -> int:
 
     For 4-bit integers the largest of 128, 64, ... that divides both H and I.
     """
-    if precision in ("f16", "f32"):
+    row = FORMATS[precision]
+    if row.scale == "none":
         return 0
-    if precision in ("u8", "i8"):
+    if not row.packed:
         return -1
-    sizes = (32,) if precision == "f4e2m1" else (128, 64, 32, 16, 8, 4, 2)
+    sizes = (32,) if row.scale == "e8m0" else (128, 64, 32, 16, 8, 4, 2)
     for size in sizes:
         if shape.hidden % size == 0 and shape.intermediate % size == 0:
             return size
@@ -102,13 +103,13 @@ def block_spec(shape: Shape, precision: str, room: int, group: int | None = None
 
     Raises InvalidInputError for an unknown precision, or a group that does not fit.
     """
-    if precision not in get_args(Precision):
-        raise InvalidInputError(f"precision {precision!r} is unknown: use {', '.join(get_args(Precision))}.")
+    if precision not in FORMATS:
+        raise InvalidInputError(f"precision {precision!r} is unknown: use {', '.join(FORMATS)}.")
     size = default_group(shape, precision) if group is None else group
 
     def projection(n: int, k: int) -> ProjectionSpec:
         zero_point = _ZERO_POINT.get(precision, False)
-        return ProjectionSpec(precision, n, k, k if size == -1 else size, zero_point)  # type: ignore[arg-type]
+        return ProjectionSpec(precision, n, k, k if size == -1 else size, zero_point)
 
     apart = shape.layout == "separate"
     gate = projection(shape.intermediate, shape.hidden)

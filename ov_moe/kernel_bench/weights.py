@@ -10,15 +10,13 @@ import numpy.typing as npt
 from ov_moe import reference
 from ov_moe.arguments import check_word
 from ov_moe.devices.opencl import Tensor
-from ov_moe.kernels.attributes import FOUR_BIT
+from ov_moe.kernel_bench.pack import pack_projection
 from ov_moe.kernels.block import BlockSpec
-from ov_moe.kernels.pack import pack_projection
+from ov_moe.kernels.formats import FORMATS
 from ov_moe.spec import GateUpLayout, ProjectionSpec
 
 # Stands for an input that a format lacks.
 ABSENT = np.full(1, np.nan, np.float32)
-# Mean square of q - zero point over random bits; both are uniform where there is a zero point.
-_SQUARE = {"u4": 21.25, "i4": 21.5, "u8": 5461.25, "i8": 5461.5, "f4e2m1": 8.5625}
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Stored:
         return [self.values, self.scale, self.zero]
 
     def packed(self, layout: GateUpLayout = "separate") -> list[Tensor]:
-        """The three inputs of a stage as ov_moe.kernels.pack lays them out; words for scales hold the zero points."""
+        """The three inputs of a stage as ov_moe.kernel_bench.pack lays them out; words for scales hold the zero points."""
         zero = self.zero if self.spec.zero_point else None
         return [*pack_projection(self.spec, self.values, self.scale, zero, layout), ABSENT]
 
@@ -87,11 +85,14 @@ def random_stored(rng: np.random.Generator, experts: int, spec: ProjectionSpec) 
     n, k = spec.n, spec.k
     if spec.group_size == 0:
         return Stored(spec, _floats(rng, (experts, n, k), spec), ABSENT, ABSENT)
-    per_byte = 2 if spec.precision in FOUR_BIT else 1
+    row = FORMATS[spec.precision]
+    per_byte = 1 + row.packed
     values = _bytes(rng, (experts, n, k // per_byte))
     shape = (experts, n, spec.groups)
-    root = np.sqrt(k * _SQUARE[spec.precision] * (2 if spec.zero_point else 1))
-    if spec.precision == "f4e2m1":
+    # Over random bits; those of a zero point are as random.
+    square = np.square(row.values()).mean() if row.signed else row.values().var()
+    root = np.sqrt(k * square * (2 if spec.zero_point else 1))
+    if row.scale == "e8m0":
         # Powers of two around 1 / root, one above and one below it.
         exponent = 127 - int(np.rint(np.log2(root)))
         scale: Tensor = (rng.integers(-1, 2, shape, np.int8) + exponent).astype(np.uint8)
@@ -99,8 +100,7 @@ def random_stored(rng: np.random.Generator, experts: int, spec: ProjectionSpec) 
         scale = (rng.random(shape, np.float32) + np.float32(0.5)).astype(np.float16)
         scale *= np.float16(1 / root)
     zero = _bytes(rng, (experts, n * spec.groups // per_byte)) if spec.zero_point else ABSENT
-    signed = spec.precision == "i8"
-    return Stored(spec, values.view(np.int8) if signed else values, scale, zero)
+    return Stored(spec, values.view(np.int8) if row.storage == "i8" else values, scale, zero)
 
 
 def random_block(rng: np.random.Generator, spec: BlockSpec) -> StoredBlock:

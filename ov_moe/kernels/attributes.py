@@ -17,17 +17,14 @@ import numpy as np
 from ov_moe.arguments import check_word, shown
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.activations import ACTIVATIONS
-from ov_moe.spec import Activation, ActivationKind, Balance, GateUpLayout, Precision, ProjectionSpec
+from ov_moe.kernels.formats import FORMATS, INTEGERS
+from ov_moe.spec import Activation, ActivationKind, Balance, GateUpLayout, ProjectionSpec
 
 Attribute = int | str
 
-FOUR_BIT = ("u4", "i4", "f4e2m1")
 NO_LIMIT = "INFINITY"
 PROJECTIONS = ("gate", "up", "down")
 
-_PRECISIONS = get_args(Precision)
-# f16 and f32 share a word: which of them a kernel reads is the plugin's choice.
-_FORMATS = ("float", *(precision for precision in _PRECISIONS if precision not in ("f16", "f32")))
 _SOME = ("none", "some")
 _WORDS: dict[str, tuple[str, ...]] = {
     "balance": get_args(Balance),
@@ -37,9 +34,9 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "down_bias": _SOME,
     "h_exponents": _SOME,
     "d_exponents": _SOME,
-    **{f"{name}_format": _FORMATS for name in PROJECTIONS},
-    **{f"{name}_scale": (*_SOME, "e8m0") for name in PROJECTIONS},
-    **{f"{name}_zero": ("none", "u4", "i4", "u8", "i8") for name in PROJECTIONS},
+    **{f"{name}_format": tuple(dict.fromkeys(row.word for row in FORMATS.values())) for name in PROJECTIONS},
+    **{f"{name}_scale": tuple(dict.fromkeys(row.scale for row in FORMATS.values())) for name in PROJECTIONS},
+    **{f"{name}_zero": ("none", *INTEGERS) for name in PROJECTIONS},
 }
 # Far above any model: with them no product of sizes in a kernel's 32-bit arithmetic overflows, see check_sizes.
 _WHOLE: dict[str, tuple[int, int]] = {
@@ -155,7 +152,7 @@ def parse_projection(attributes: Mapping[str, Attribute], name: str, n: int, k: 
         InvalidInputError: The attributes do not fit each other or the sizes.
     """
     kind, group = str(attributes[f"{name}_format"]), int(attributes[f"{name}_group"])
-    precision = cast(Precision, "f32" if kind == "float" else kind)
+    precision = "f32" if kind == "float" else kind
     spec = ProjectionSpec(precision, n, k, group, attributes[f"{name}_zero"] != "none")
     for attribute, value in projection_attributes(name, spec).items():
         if attributes[attribute] != value:
@@ -175,19 +172,20 @@ def projection_attributes(name: str, spec: ProjectionSpec) -> dict[str, Attribut
         raise InvalidInputError(
             f"{name}: group size {spec.group_size} must be even and divide K = {spec.k}, or be K itself."
         )
-    if spec.precision in FOUR_BIT and spec.k % 2:
+    row = FORMATS[spec.precision]
+    if row.packed and spec.k % 2:
         raise InvalidInputError(f"{name}: rows of {spec.k} 4-bit weights do not fill whole bytes; K must be even.")
-    real = spec.precision in ("f16", "f32")
+    real = row.scale == "none"
     if real == bool(spec.group_size) or (real and spec.zero_point):
         raise InvalidInputError(
             f"{name}: {spec.precision} weights with group size {spec.group_size} and "
             f"zero_point={spec.zero_point} make no sense: integers have scales, f16 and f32 have none."
         )
-    if spec.precision == "f4e2m1" and spec.zero_point:
-        raise InvalidInputError(f"{name}: f4e2m1 weights have a sign of their own and no zero point.")
+    if spec.zero_point and not row.zero_point:
+        raise InvalidInputError(f"{name}: {spec.precision} weights have a sign of their own and no zero point.")
     return {
-        f"{name}_format": "float" if real else spec.precision,
-        f"{name}_scale": "none" if real else "e8m0" if spec.precision == "f4e2m1" else "some",
+        f"{name}_format": row.word,
+        f"{name}_scale": row.scale,
         f"{name}_zero": spec.precision if spec.zero_point else "none",
         f"{name}_group": spec.group_size,
     }

@@ -11,6 +11,7 @@ from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.attributes import parsed
 from ov_moe.kernels.config import KernelConfig, ModelConfig
 from ov_moe.kernels.geometry import local_size
+from ov_moe.kernels.micro import Fma
 from ov_moe.kernels.stages import STAGES, Stage
 
 # What the GPU plugin calls the element types that a custom layer may have.
@@ -26,32 +27,49 @@ OPENCL_TYPES = {
 
 @functools.cache
 def read_source(name: str) -> str:
-    """The text of one file of ``ov_moe.cl``."""
-    return (resources.files("ov_moe.cl") / name).read_text(encoding="utf-8")
+    """The text of a file of ``ov_moe.cl``, or, as ``package:path``, of another package."""
+    package, _, path = name.rpartition(":")
+    return (resources.files(package or "ov_moe.cl") / path).read_text(encoding="utf-8")
 
 
-def stage_source(stage: Stage) -> str:
+def file_name(name: str) -> str:
+    """What a source is called in a folder of sources."""
+    return name.rpartition(":")[2].rpartition("/")[2]
+
+
+def sources(stage: Stage, config: KernelConfig) -> tuple[str, ...]:
+    """The sources of a stage's program, in order: of all micro-kernels only the one that it needs."""
+    if not stage.multiplies:
+        return stage.sources
+    stand_in = Fma.sources if config.micro.half_only else ()
+    return (*stage.sources, *config.micro.sources, *stand_in, *stage.rest)
+
+
+def stage_source(stage: Stage, config: KernelConfig) -> str:
     """The joined sources of a stage, without any definition."""
-    return "\n".join(read_source(name) for name in stage.sources)
+    return "\n".join(read_source(name) for name in sources(stage, config))
 
 
 def source_hash(config: KernelConfig | ModelConfig) -> str:
-    """16 hex digits that change with any kernel source or configuration value."""
+    """16 hex digits that change with any source that its programs are composed of, and any configuration value."""
     digest = hashlib.sha256(repr(config).encode())
     for stage in STAGES:
         digest.update(repr(stage).encode())
-        digest.update(stage_source(stage).encode())
+        digest.update(stage_source(stage, config.of(stage) if isinstance(config, ModelConfig) else config).encode())
     return digest.hexdigest()[:16]
 
 
 def defines(stage: Stage, config: KernelConfig) -> list[tuple[str, str]]:
     """The definitions that a stage gets beside its operation's attributes and its buffers."""
-    return [*config.defines().items(), ("LOCAL_SIZE", str(local_size(stage, config))), *stage.defines]
+    # Route counts row tiles, and Combine reads exponents of column tiles.
+    tile = {"TILE_M": str(config.micro.tile_m), "TILE_N": str(config.micro.tile_n)}
+    own = config.defines() if stage.multiplies else tile
+    return [*own.items(), ("LOCAL_SIZE", str(local_size(stage, config))), *stage.defines]
 
 
 def compiler_options(stage: Stage, config: KernelConfig) -> tuple[str, ...]:
     """Options of the OpenCL compiler for a stage, beside the language's standard."""
-    return config.compiler_options() if stage.multiplies else ()
+    return config.micro.options() if stage.multiplies else ()
 
 
 def buffer_defines(name: str, shape: Sequence[int], dtype: str) -> list[str]:
@@ -90,20 +108,20 @@ def program(
         output: The same of the output.
 
     Raises:
-        InvalidInputError: An attribute is missing or holds what it must not, a buffer is none of a kernel's, or weights
-            are packed for buffers that are not f16.
+        InvalidInputError: An attribute is missing or holds what it must not, a buffer is none of a kernel's, or the
+            micro-kernel refuses the type of the rows.
     """
     for name in stage.attributes:
         if name not in attributes:
             raise InvalidInputError(f"{stage.op_type} lacks the attribute {name}.")
-    if config.packed and stage.multiplies and inputs[0][1] != "float16":
-        # There fma stands in for mma, and it reads weights as they are stored.
-        raise InvalidInputError(f"{stage.op_type} in {inputs[0][1]} takes weights as they are stored, not packed ones.")
     own = parsed({name: attributes[name] for name in stage.attributes})
+    refusal = config.micro.refuses_rows(inputs[0][1]) if stage.multiplies else None
+    if refusal:
+        raise InvalidInputError(f"{stage.op_type} in {inputs[0][1]} {refusal}.")
     lines = ["#pragma OPENCL EXTENSION cl_khr_fp16 : enable"]
     lines += [f"#define {name.upper()} {value}" for name, value in own.items()]
     lines += [f"#define {name} {value}" for name, value in defines(stage, config)]
     for index, (shape, dtype) in enumerate(inputs):
         lines += buffer_defines(f"INPUT{index}", shape, dtype)
     lines += buffer_defines("OUTPUT0", *output)
-    return "\n".join([*lines, stage_source(stage)])
+    return "\n".join([*lines, stage_source(stage, config)])

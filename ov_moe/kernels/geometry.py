@@ -45,13 +45,13 @@ def local_size(stage: Stage, config: KernelConfig) -> int:
     """Work-items of a group."""
     if stage.runs(ROUTE):
         return config.route_size
-    return COMBINE_SIZE if stage.runs(COMBINE) else config.local_size
+    return COMBINE_SIZE if stage.runs(COMBINE) else config.micro.local_size
 
 
 def work_size(stage: Stage, config: KernelConfig, block: Mapping[str, int]) -> WorkSize:
     """The work size of a stage for a block with ``experts``, ``max_tokens`` and the sizes that the stage knows.
 
-    The grid is (N blocks, row tiles of max_tokens rows, experts), as upstream's.
+    The grid is (column tiles, row tiles of max_tokens rows, experts), as upstream's.
     """
     size = local_size(stage, config)
     if stage.runs(ROUTE):
@@ -63,4 +63,5 @@ def work_size(stage: Stage, config: KernelConfig, block: Mapping[str, int]) -> W
     if config.schedule == "pool":
         return WorkSize((config.groups, 1, 1), size)
     columns = block["hidden"] if stage.runs(DOWN) else 2 * block["intermediate"]
-    return WorkSize((-(-columns // config.tile_n), -(-block["max_tokens"] // config.tile_m), block["experts"]), size)
+    column_tiles, row_tiles = -(-columns // config.micro.tile_n), -(-block["max_tokens"] // config.micro.tile_m)
+    return WorkSize((column_tiles, row_tiles, block["experts"]), size)

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ov_moe.errors import OutputError
-from ov_moe.kernels.compose import compiler_options, defines, read_source, source_hash
+from ov_moe.kernels.compose import compiler_options, defines, file_name, read_source, source_hash, sources
 from ov_moe.kernels.config import LARGE_BUFFERS, STANDARD, KernelConfig, ModelConfig
 from ov_moe.kernels.geometry import WorkSize
 from ov_moe.kernels.stages import STAGES, Stage
@@ -25,8 +25,8 @@ def layer_element(
     """
     layer = ElementTree.Element("CustomLayer", name=stage.op_type, type="SimpleGPU", version="1")
     kernel = ElementTree.SubElement(layer, "Kernel", entry=stage.entry)
-    for name in stage.sources:
-        ElementTree.SubElement(kernel, "Source", filename=name)
+    for name in sources(stage, config):
+        ElementTree.SubElement(kernel, "Source", filename=file_name(name))
     for name in stage.attributes:
         ElementTree.SubElement(kernel, "Define", name=name.upper(), param=name, type="string")
     for name, value in defines(stage, config):
@@ -59,7 +59,7 @@ class Layers:
 
     Attributes:
         text: The file: one entry behind another, without a common root, so the plugin reads it.
-        sources: Names of the OpenCL sources that stand beside it.
+        sources: The OpenCL sources that stand beside it, as ``compose.read_source`` names them.
         build: 16 hex digits that change with any kernel source, configuration, option or work size. The operations
             carry it as an attribute: a model cache that sees neither sources nor file then sees a different model.
     """
@@ -81,7 +81,7 @@ class Layers:
             DeviceError: Other users could change the files that serve.
             OutputError: It cannot be written.
         """
-        contents = {name: read_source(name).encode() for name in self.sources}
+        contents = {file_name(name): read_source(name).encode() for name in self.sources}
         contents["layers.xml"] = self.text.encode()
         try:
             return kept(folders, self.build, contents, any_owner=True) / "layers.xml"
@@ -104,7 +104,7 @@ def layers(config: ModelConfig, sizes: Mapping[str, WorkSize], large_buffers: bo
     elements = [layer_element(stage, config.of(stage), sizes[stage.op_type], large_buffers) for stage in stages]
     text = "\n".join(map(_text, elements))
     build = hashlib.sha256(f"{source_hash(config)}{text}".encode()).hexdigest()[:16]
-    return Layers(text, tuple(sorted({name for stage in stages for name in stage.sources})), build)
+    return Layers(text, tuple(sorted({name for stage in stages for name in sources(stage, config.of(stage))})), build)
 
 
 def _text(element: ElementTree.Element) -> str:

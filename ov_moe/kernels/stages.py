@@ -12,10 +12,11 @@ class Stage:
     Attributes:
         op_type: Type name of the OpenVINO operation.
         entry: Name of the kernel function.
-        sources: Files of ``ov_moe.cl``, joined in this order.
+        sources: Files of ``ov_moe.cl``, joined in this order; those of the micro-kernel come between them and ``rest``.
         inputs: Number of inputs; they are the kernel's first arguments, the output is the last.
         attributes: Attributes of the operation that the kernel is built with; the define is the upper case.
         defines: Definitions that are the same for every operation of the stage.
+        rest: Files behind a micro-kernel's; none where there is none.
         decode: Whether it serves few tokens, with a kernel configuration and a work size of its own.
     """
 
@@ -25,12 +26,13 @@ class Stage:
     inputs: int
     attributes: tuple[str, ...]
     defines: tuple[tuple[str, str], ...] = ()
+    rest: tuple[str, ...] = ()
     decode: bool = False
 
     @property
     def multiplies(self) -> bool:
         """Whether there is a micro-kernel in it."""
-        return "GEMM_K" in dict(self.defines)
+        return bool(self.rest)
 
     def runs(self, other: Stage) -> bool:
         """Whether both are the same step of a block, for few tokens or many."""
@@ -39,11 +41,9 @@ class Stage:
 
 _BLOCK = ("experts", "top_k", "max_tokens")
 _SIZES = (*_BLOCK, "hidden", "intermediate")
-_MMA = ("mma_ptx.cl", "mma_emulation.cl", "mma_weights.cl", "tile_mma.cl")
 _ROWS = ("common.cl", "exponents.cl")
-_TILES = ("tile_fma.cl", "tile_gemv.cl", "tile_dpas.cl", *_MMA)
-_GEMM = (*_ROWS, "schedule.cl", "weights.cl", "gemm.cl", *_TILES)
-_GATE_UP = (*_GEMM, "activation.cl", "gate_up.cl")
+_GEMM = (*_ROWS, "schedule.cl", "weights.cl", "gemm.cl")
+_GATE_UP = ("activation.cl", "gate_up.cl")
 # What a micro-kernel knows of its stage: matrices that share the rows, the columns of the result, the axis that is
 # summed over, and the projection whose format the matrices have.
 _PAIR = (("PARTS", "2"), ("GEMM_N", "INTERMEDIATE"), ("GEMM_K", "HIDDEN"), ("WEIGHTS", "GATE"))
@@ -64,27 +64,30 @@ ROUTE = Stage("MoERoute", "ov_moe_route", ("common.cl", "route.cl"), 1, _BLOCK)
 GATE_UP = Stage(
     "MoEGateUp",
     "ov_moe_gate_up",
-    _GATE_UP,
+    _GEMM,
     8,
     (*_SIZES, *_projection("gate"), *_projection("up"), *_ACTIVATION, "h_exponents"),
     (("GATE_UP_FUSED", "0"), *_PAIR, *_H_OUT),
+    _GATE_UP,
 )
 # Gate and up in one matrix: the GPU plugin refuses one producer on two ports, so it is an operation of its own.
 GATE_UP_FUSED = Stage(
     "MoEGateUpFused",
     "ov_moe_gate_up",
-    _GATE_UP,
+    _GEMM,
     6,
     (*_SIZES, *_projection("gate"), "gate_bias", *_ACTIVATION, "h_exponents"),
     (("GATE_UP_FUSED", "1"), *_PAIR, *_H_OUT),
+    _GATE_UP,
 )
 DOWN = Stage(
     "MoEDown",
     "ov_moe_down",
-    (*_GEMM, "down.cl"),
+    _GEMM,
     6,
     (*_SIZES, *_projection("down"), "down_bias", "h_exponents", "d_exponents"),
     (*_SINGLE, *_H_IN, ("IN_BLOCK", "(TILE_N / 2)"), *_D_OUT),
+    ("down.cl",),
 )
 COMBINE = Stage("MoECombine", "ov_moe_combine", (*_ROWS, "combine.cl"), 3, (*_BLOCK, "hidden", "d_exponents"), _D_IN)
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, cast, get_args
 import openvino as ov
 
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.attributes import FOUR_BIT, Attribute, parsed
+from ov_moe.kernels.attributes import Attribute, parsed
 from ov_moe.kernels.block import SMALLEST, BlockSpec
+from ov_moe.kernels.formats import FORMATS
 from ov_moe.kernels.stages import Stage
 from ov_moe.ops.evaluate import evaluate_stage
 from ov_moe.spec import Balance, ProjectionSpec
@@ -114,13 +115,12 @@ class MoEOp(ov.Op):  # type: ignore[misc]  # openvino ships no types
 
     def check_projection(self, name: str, port: int, spec: ProjectionSpec) -> None:
         """Check weights [E, N, K], scales and zero points at three ports against their description."""
-        rows, four_bit = self.block.experts * spec.n, spec.precision in FOUR_BIT
-        kinds = {"f32": REAL_TYPES, "i8": ("i8",)}.get(spec.precision, ("u8",))
-        self._check_count(port, f"{name} weights", rows * (spec.k // 2 if four_bit else spec.k), kinds)
+        rows, row = self.block.experts * spec.n, FORMATS[spec.precision]
+        kinds = REAL_TYPES if row.scale == "none" else (row.storage,)
+        self._check_count(port, f"{name} weights", rows * (spec.k // 2 if row.packed else spec.k), kinds)
         groups = rows * spec.groups or 1
-        powers = spec.precision == "f4e2m1"
-        self._check_count(port + 1, f"{name} scales", groups, ("u8",) if powers else REAL_TYPES)
-        zeros = -(-groups // 2) if four_bit else groups
+        self._check_count(port + 1, f"{name} scales", groups, ("u8",) if row.scale == "e8m0" else REAL_TYPES)
+        zeros = -(-groups // 2) if row.packed else groups
         self._check_count(port + 2, f"{name} zero points", zeros if spec.zero_point else 1, None)
 
     def check_bias(self, name: str, port: int, spec: ProjectionSpec, some: bool) -> None:

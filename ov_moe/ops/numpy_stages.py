@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe import reference
-from ov_moe.formats import unpack_nibbles
-from ov_moe.kernels.attributes import FOUR_BIT
+from ov_moe.element_types import unpack_nibbles
 from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.exponents import F16_MAX
+from ov_moe.kernels.formats import FORMATS, decode
 from ov_moe.kernels.plan import ROW_INVALID, PlanView
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE
 from ov_moe.spec import ProjectionSpec
@@ -29,16 +29,13 @@ def _weights(experts: int, spec: ProjectionSpec, stored: Sequence[Tensor], exper
     """One expert's weights [N, K] in float64 from the three inputs of a projection."""
     values = stored[0].reshape(experts, -1)[expert]
     if not spec.group_size:
-        return cast(Tensor, reference.dequantize(spec, values)[0])
-    scale = stored[1].reshape(experts, -1)[expert]
-    zeros = None
-    if spec.zero_point and spec.precision in FOUR_BIT:  # packed over all experts: an expert may start inside a byte
-        flat = unpack_nibbles(stored[2], False, experts * scale.size).reshape(experts, -1)[expert]
-        padded = np.append(flat, [0] * (flat.size % 2)).astype(np.uint8)
-        zeros = padded[0::2] | padded[1::2] << 4
-    elif spec.zero_point:
-        zeros = stored[2].reshape(experts, -1)[expert]
-    return cast(Tensor, reference.dequantize(spec, values, scale, zeros)[0])
+        return decode(spec, values, None, None)
+    scale, zeros = stored[1].reshape(experts, -1)[expert], None
+    if spec.zero_point:  # packed over all experts: an expert may start inside a byte
+        flat = stored[2].reshape(-1)
+        codes = unpack_nibbles(flat, False, experts * scale.size) if FORMATS[spec.precision].packed else flat
+        zeros = codes.reshape(experts, -1)[expert]
+    return decode(spec, values, scale, zeros)
 
 
 def _bias(experts: int, some: bool, stored: Tensor, expert: int) -> Tensor | float:
@@ -73,7 +70,7 @@ def _active(plan: PlanView) -> list[int]:
 def route(block: BlockSpec, inputs: Sequence[Tensor], output: Tensor, config: KernelConfig) -> None:
     """Ids -> plan."""
     ids = inputs[0].reshape(inputs[0].shape[:2])
-    output[...] = reference.plan(ids, block.experts, config.tile_m).reshape(output.shape)
+    output[...] = reference.plan(ids, block.experts, config.micro.tile_m).reshape(output.shape)
 
 
 def gate_up(block: BlockSpec, inputs: Sequence[Tensor], output: Tensor, config: KernelConfig) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from ov_moe.commands.figures import figure_format
 from ov_moe.commands.shared_options import Device, PromptOptions
-from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.micro import Fma
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class ViewOptions:
     """How a recording is shown."""
 
     # Of the fma tile that prefill runs with.
-    tile: Annotated[int, typer.Option(min=1, help="Rows of a tile, for padding and simulation.")] = KernelConfig.tile_m
+    tile: Annotated[int, typer.Option(min=1, help="Rows of a tile, for padding and simulation.")] = Fma.tile_m
     groups: Annotated[int, typer.Option(min=1, help="Work-groups that run at the same time, in the simulation.")] = 64
     layer: Annotated[int | None, typer.Option(min=0, help="Of the simulation; by default the most uneven one.")] = None
     empty: Annotated[float, typer.Option(min=0, help="Time of a group that finds nothing, in tiles (simulation).")] = (

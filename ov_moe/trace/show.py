@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ov_moe.commands.console import tables
 from ov_moe.commands.figures import figure_format
-from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.micro import Fma
 from ov_moe.options import Config
 from ov_moe.trace import plots, simulate
 from ov_moe.trace.imbalance import over_prefills
@@ -28,7 +28,7 @@ def show(recording: Recording, view: ViewOptions) -> dict[Path, bytes | str]:
     chosen = worst if view.layer is None else view.layer
     tables(_WIDTH).print(_table(recording, tile))
     columns = 2 * recording.layers[chosen].intermediate
-    blocks = max(-(-columns // KernelConfig.tile_n), 1)
+    blocks = max(-(-columns // Fma.tile_n), 1)
     counts = recording.prefills[0][chosen]
     tokens = max(Config.from_environment().max_tokens, int(counts.max()))
     both = (

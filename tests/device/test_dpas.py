@@ -13,13 +13,13 @@ import bounds
 import numpy as np
 import pytest
 from blocks import Block, Results, random_block, same_bits
-from kernel_cases import GPT_OSS, hot
+from kernel_cases import GPT_OSS, config, hot
 from micro_kernels import assert_same, check_results, rounded
 
 from ov_moe.devices.opencl import default_device
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.choose import choose_config, dpas_config
 from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.micro import Dpas, Fma
 from ov_moe.kernels.stages import DOWN
 
 HALF = np.float16
@@ -32,10 +32,7 @@ FEW = {"subgroup": 8, "tile_m": 8, "tile_n": 64, "local_size": 32, "subgroup_row
 
 
 def dpas(schedule: str, device: dict[str, int], groups: int = 7, **more: int) -> KernelConfig:
-    fetch = "stride" if schedule == "stride" else "ticket"
-    shape = {**device, **more}
-    kind = "grid" if schedule == "grid" else "pool"
-    return KernelConfig(kind, fetch, groups, micro_kernel="dpas", emulation=True, **shape)
+    return config(schedule, groups, Dpas(emulation=True, **{**device, **more}))
 
 
 def check(block: Block, setting: KernelConfig) -> Results:
@@ -198,18 +195,15 @@ def test_f32_buffers_fall_back_to_fma_in_the_same_tiles(
     setting = dpas(schedule, device)
     found = block.run_all(default_device(), setting)
     bounds.error(block, found.y).check()
-    assert_same(found, block.run_all(default_device(), replace(setting, micro_kernel="fma")))
+    tile = {name: getattr(setting.micro, name) for name in ("tile_m", "tile_n", "tile_k", "local_size")}
+    assert_same(found, block.run_all(default_device(), replace(setting, micro=Fma(**tile))))
 
 
 @pytest.mark.parametrize("subgroup", [8, 16])
 def test_the_chosen_tiles(subgroup: int) -> None:
-    """Those of this file; the schedule stays."""
-    for name in ("on", "off"):
-        setting = choose_config(name, 64, 10)
-        schedule = setting.defines()["SCHEDULE"]
-        expected = dpas(schedule, {8: ARC, 16: XE2}[subgroup], setting.groups)
-        assert dpas_config(setting, subgroup) == replace(expected, emulation=False)
-    assert dpas_config(replace(setting, tile_m=8), 8) == replace(dpas("grid", FEW, setting.groups), emulation=False)
+    """Those of this file."""
+    assert Dpas.of(subgroup) == Dpas(**{8: ARC, 16: XE2}[subgroup])
+    assert Dpas.of(8, few=True) == Dpas(**FEW)
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,17 @@ from kernel_cases import GPT_OSS, config
 from micro_kernels import assert_same, rounded
 
 from ov_moe.devices.opencl import default_device
-from ov_moe.kernels.choose import dpas_config, gemv_config
 from ov_moe.kernels.exponents import may_exceed_f16, row_columns
+from ov_moe.kernels.micro import Dpas, Gemv
 from ov_moe.kernels.plan import D_WIDE, H_WIDE
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE
 from ov_moe.spec import Activation
 
 MICRO_KERNELS = {
     "fma": config("ticket"),
-    "gemv": gemv_config(config("ticket")),
-    "dpas8": dpas_config(config("ticket"), 8, emulation=True),
-    "dpas16": dpas_config(config("ticket"), 16, emulation=True),
+    "gemv": config("ticket", micro=Gemv()),
+    "dpas8": config("ticket", micro=Dpas.of(8, emulation=True)),
+    "dpas16": config("ticket", micro=Dpas.of(16, emulation=True)),
 }
 SIZES: dict[str, Any] = {"tokens": 45, "experts": 6, "top_k": 2, "max_tokens": 50, "dtype": np.float16}
 FORMATS: dict[str, dict[str, Any]] = {
@@ -128,7 +128,7 @@ def test_nothing_beyond_f16_is_the_same_bits_as_without_exponents(
     assert same_bits(found.h[:, : spec.intermediate], expected.h)
     assert same_bits(found.d[:, : spec.hidden], expected.d)
     assert same_bits(found.y, expected.y)
-    blocks = -(-spec.intermediate // (setting.tile_n // 2))
+    blocks = -(-spec.intermediate // (setting.micro.tile_n // 2))
     assert not found.h[:live, spec.intermediate : spec.intermediate + blocks].any()
     assert np.isnan(found.h[:live, spec.intermediate + blocks :]).all(), "written behind the exponents"
 

@@ -16,8 +16,8 @@ from micro_kernels import assert_same, check_results
 
 from ov_moe.devices.opencl import default_device
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.choose import gemv_config
 from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.micro import Gemv
 
 HALF = np.float16
 SCHEDULES = ("grid", "ticket", "stride")
@@ -25,7 +25,7 @@ GROUPS_OF_32 = {"precision": "u4", "group": 32, "zero": True}
 
 
 def gemv(schedule: str, groups: int = 7, subgroup: int = 8, **more: int) -> KernelConfig:
-    return replace(gemv_config(config(schedule, groups), subgroup), **more)  # type: ignore[arg-type]
+    return config(schedule, groups, Gemv(subgroup=subgroup, **more))
 
 
 def check(block: Block, setting: KernelConfig) -> Results:

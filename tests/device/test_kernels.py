@@ -19,7 +19,7 @@ from ov_moe.kernels.stages import DOWN, GATE_UP
 def test_block_matches_the_oracle(case: Case, rng: np.random.Generator) -> None:
     block, setting = case.block(rng), case.config()
     results = block.run_all(default_device(), setting)
-    expected = reference.plan(block.ids, case.E, setting.tile_m)
+    expected = reference.plan(block.ids, case.E, setting.micro.tile_m)
     assert_same_plan(results.plan, expected, block.spec.plan_layout)
     assert_rest_is_poison(results.plan, expected, block.spec.plan_layout)
     check_results(block, results)

@@ -29,7 +29,7 @@ def test_weights(kernel: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kernel", ["fma", "gemv", "dpas"])
 def test_activations(kernel: str) -> None:
-    """x, h and d in f16; blocks with so many rows are never given to mma (``mma_refusal``)."""
+    """x, h and d in f16; blocks with so many rows are never given to mma (``Mma.refuses``)."""
     run("activations", kernel)
 
 
@@ -77,15 +77,16 @@ class InPlace:
 
 def setting_of(kernel: str, kind: str = "u8", schedule: str = "ticket") -> Any:
     from guard_pages import settings
+    from kernel_cases import emulated
 
     chosen = settings(kernel, kind, schedule)[-1]  # mma: packed if it can be
-    return replace(chosen, emulation=kernel in ("dpas", "mma"))
+    return emulated(chosen)
 
 
 def weights(kernel: str, kind: Any) -> None:
     """The first and the last of so many experts that the last one lies behind 2^32 bytes."""
     import bounds
-    from blocks import ABSENT, Block, random_projection
+    from blocks import ABSENT, Block, packed_of, random_projection
     from micro_kernels import rounded
 
     from ov_moe.kernels.block import BlockSpec
@@ -95,6 +96,7 @@ def weights(kernel: str, kind: Any) -> None:
     setting, bytes_of_expert = setting_of(kernel, kind), n * n // (2 if kind == "u4" else 1)
     experts = BEYOND // bytes_of_expert + 2
     launch = InPlace(experts * bytes_of_expert)
+    packed = packed_of(setting)
     parts = [random_projection(rng, 2, n, n, kind, zero=True) for _ in range(3)]
     # gate, up and down are the same bytes, told apart by their scales and zero points.
     for index, part in enumerate(parts):
@@ -109,12 +111,12 @@ def weights(kernel: str, kind: Any) -> None:
         return wide
 
     def stored(part: Any) -> list[np.ndarray]:
-        values, *rest = part.inputs(setting.packed)
+        values, *rest = part.inputs(packed)
         if not whole:
             whole.append(spread(values))
             assert whole[0].nbytes > BEYOND
         assert (whole[0][[0, -1]] == values.reshape(2, -1)).all()
-        dims = [experts, *values.shape[1:], 1, 1][:4] if setting.packed else [-1, n, values.shape[2], 1]
+        dims = [experts, *values.shape[1:], 1, 1][:4] if packed else [-1, n, values.shape[2], 1]
         return [whole[0].reshape(dims), *(spread(array) if array is not ABSENT else array for array in rest)]
 
     ids = np.array([[0, experts - 1], [experts - 1, 0], [experts - 1, -1]], np.int32)
@@ -160,7 +162,7 @@ def activations(kernel: str) -> None:
     spec = BlockSpec(2, 1, rows, *parts)
     layout = spec.plan_layout
     plan = np.zeros(layout.size, np.int32)
-    plan[[TOKENS, LIVE_ROWS, TILES]] = 3, rows, -(-3 // setting.tile_m)
+    plan[[TOKENS, LIVE_ROWS, TILES]] = 3, rows, -(-3 // setting.micro.tile_m)
     plan[layout.row_offset :][:3] = 0, rows - 3, rows  # expert 0 is said to have all other rows, and no tile
     plan[layout.tile_offset :][:3] = 0, 0, plan[TILES]
     plan[layout.pair_of_row :][:rows] = np.arange(rows)

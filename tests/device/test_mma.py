@@ -13,17 +13,17 @@ import bounds
 import numpy as np
 import pytest
 from blocks import Block, Results, poison, random_block, same_bits
-from kernel_cases import GPT_OSS, hot, same
+from kernel_cases import GPT_OSS, emulated, hot, same, with_micro
 from micro_kernels import check_results, rounded
 
 from ov_moe.devices.opencl import default_device
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernel_bench.mma import Mma, can_pack
+from ov_moe.kernel_bench.pack import pack_projection, pack_weights, unpack_weights
 from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.choose import choose_config
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.kernels.mma import can_pack, mma_config, mma_refusal
-from ov_moe.kernels.pack import pack_projection, pack_weights, unpack_weights
-from ov_moe.spec import SWIGLU, ProjectionSpec, Workload
+from ov_moe.spec import SWIGLU, DeviceInfo, ProjectionSpec, Workload
 
 HALF = np.float16
 SCHEDULES = ("grid", "ticket", "stride")
@@ -39,11 +39,11 @@ def mma(schedule: str, rows: float, packed: bool = False, **more: Any) -> Kernel
     precision = more.pop("precision", "u4")
     fetch = "stride" if schedule == "stride" else "ticket"
     base = choose_config("off" if schedule == "grid" else "on", 8, 1, fetch)
-    chosen = mma_config(base, workload(rows, precision), 1, packed)
-    return replace(chosen, **{"groups": 7, **more})
+    chosen = Mma.placed(base, workload(rows, precision), DeviceInfo(1), packed=packed)
+    return replace(chosen, groups=more.pop("groups", 7), micro=replace(chosen.micro, **more))
 
 
-# One of each branch of mma_config.
+# One of each branch of Mma.tiles.
 TILES = {
     "decode": mma("ticket", 1),
     "decode, packed": mma("ticket", 1, True),
@@ -59,11 +59,11 @@ TILES = {
 
 def run(block: Block, setting: KernelConfig) -> Results:
     device = default_device()
-    return block.run_all(device, replace(setting, emulation=device.info.vendor != "nvidia"))
+    return block.run_all(device, setting if device.info.vendor == "nvidia" else emulated(setting))
 
 
 def check(block: Block, setting: KernelConfig) -> Results:
-    assert mma_refusal(block.spec, "f16") is None
+    assert Mma.refuses(block.spec, "f16") is None
     results = run(block, setting)
     check_results(rounded(block), results)
     return results
@@ -221,7 +221,7 @@ def test_packed_words_hold_scale_and_zero_point() -> None:
 )
 def test_tiles_that_cannot_be_are_refused(change: dict[str, int], sentence: str) -> None:
     with pytest.raises(InvalidInputError, match=sentence):
-        replace(mma("ticket", 8), **change)
+        with_micro(mma("ticket", 8), **change)
 
 
 @pytest.mark.parametrize(
@@ -241,4 +241,4 @@ def test_blocks_that_cannot_be_served_are_refused(change: dict[str, Any], activa
     values = {"gate": part, "up": part, "down": ProjectionSpec("u4", 96, 64, 32), **change}
     values["down"] = replace(values["down"], n=values["gate"].k)
     spec = BlockSpec(**{"experts": 8, "top_k": 2, "max_tokens": 4, "activation": SWIGLU, **values})
-    assert sentence in (mma_refusal(spec, activations) or "")
+    assert sentence in (Mma.refuses(spec, activations) or "")

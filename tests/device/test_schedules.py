@@ -106,7 +106,7 @@ def test_a_grid_smaller_than_the_problem_is_right(schedule: str, groups: tuple[i
     """Every loop over tasks strides by the groups there are; so does Combine over tokens."""
     expected, setting = run(block, config("grid")), config(schedule)
     # The pool is one line of groups.
-    pool = WorkSize(groups if schedule == "grid" else (groups[0], 1, 1), setting.local_size)
+    pool = WorkSize(groups if schedule == "grid" else (groups[0], 1, 1), setting.micro.local_size)
     combine = WorkSize((groups[0], 1, 1), COMBINE_SIZE)
     gate_up = block.spec.gate_up_stage.op_type
     found = run(block, setting, {gate_up: pool, "MoEDown": pool, "MoECombine": combine})
@@ -115,7 +115,7 @@ def test_a_grid_smaller_than_the_problem_is_right(schedule: str, groups: tuple[i
 
 def test_a_grid_larger_than_the_problem_is_right(block: Block) -> None:
     """One custom layer serves every block of a model: its grid is the largest that any of them needs."""
-    large = WorkSize((9, 7, 31), config("grid").local_size)
+    large = WorkSize((9, 7, 31), config("grid").micro.local_size)
     found = run(block, config("grid"), {block.spec.gate_up_stage.op_type: large, "MoEDown": large})
     assert_same(found, run(block, config("grid")))
 

@@ -12,8 +12,8 @@ from blocks import Block, poison, random_block, same_bits
 from kernel_cases import config
 
 from ov_moe.devices.opencl import default_device
-from ov_moe.kernels.choose import dpas_config, gemv_config
 from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.micro import Dpas, Gemv
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE
 
 
@@ -121,8 +121,8 @@ WIDE_FORMATS: dict[str, dict[str, Any]] = {
     "u4": {"precision": "u4", "zero": True, "group": 32},
     "f4e2m1 interleaved": {"precision": "f4e2m1", "group": 32, "layout": "interleaved", "biases": np.float16},
 }
-GEMV = gemv_config(config("ticket"))
-DPAS = {subgroup: dpas_config(config("grid"), subgroup, emulation=True) for subgroup in (8, 16)}
+GEMV = config("ticket", micro=Gemv())
+DPAS = {subgroup: config("grid", micro=Dpas.of(subgroup, emulation=True)) for subgroup in (8, 16)}
 
 
 @pytest.mark.parametrize(

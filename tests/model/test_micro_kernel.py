@@ -22,6 +22,7 @@ from ov_moe.compiler import kernel_config, prepare
 from ov_moe.demo import MODEL
 from ov_moe.devices.target import Target, activations, parse_target
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernels.micro import Dpas, Fma, Gemv
 from ov_moe.spec import MicroKernelSwitch
 from ov_moe.testing.families import PRECISIONS, example
 
@@ -128,31 +129,35 @@ def test_a_block_is_no_further_off_than_unfused(
 
 
 def layers(properties: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Definitions and compiler options of each operation type of a layer file."""
+    """Definitions, compiler options and micro-kernels of each GEMM of a layer file."""
     text = Path(properties["CONFIG_FILE"]).read_text(encoding="utf-8")
     return {
         layer.attrib["name"]: {
             **{d.attrib["name"]: d.attrib.get("default", "") for d in layer.iter("Define")},
             "options": next(layer.iter("CompilerOptions")).attrib["options"],
+            "tiles": " ".join(
+                s.attrib["filename"] for s in layer.iter("Source") if s.attrib["filename"].startswith("tile_")
+            ),
         }
         for layer in ElementTree.fromstring(f"<all>{text}</all>")
+        if layer.attrib["name"].startswith(("MoEGateUp", "MoEDown"))
     }
 
 
 def test_without_xmx_fma_is_chosen_and_gemv_for_decode(core: ov.Core) -> None:
     for name, found in layers(prepare(core, rewritten(core), "GPU", HALF)).items():
         kind = "gemv" if name.endswith("Decode") else "fma"
-        assert (found["MICRO_KERNEL"], found["options"]) == (kind, "-cl-std=CL2.0")
+        assert (found["tiles"], found["options"]) == (f"tile_{kind}.cl", "-cl-std=CL2.0")
 
 
 def test_the_variable_is_read_and_the_argument_wins(core: ov.Core, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OV_MOE_MICRO_KERNEL", "dpas-emulated")
     for found in layers(prepare(core, rewritten(core), "GPU")).values():
-        assert (found["MICRO_KERNEL"], found["DPAS_EMULATION"]) == ("dpas", "1")
+        assert (found["tiles"], found["DPAS_EMULATION"]) == ("tile_dpas.cl tile_fma.cl", "1")
     for found in layers(prepare(core, rewritten(core), "GPU", micro_kernel="fma")).values():
-        assert found["MICRO_KERNEL"] == "fma"
+        assert found["tiles"] == "tile_fma.cl"
     with pytest.raises(InvalidInputError, match="micro_kernel is '', it must be"):
-        prepare(core, rewritten(core), "GPU", micro_kernel="")  # type: ignore[arg-type]
+        prepare(core, rewritten(core), "GPU", micro_kernel="")
 
 
 def test_dpas_without_xmx_is_refused(core: ov.Core) -> None:
@@ -185,7 +190,7 @@ def test_a_gpu_with_xmx_takes_dpas_unless_the_hint_is_f32(core: ov.Core) -> None
     arc = Target("GPU", "Intel Arc A770", 512, 8)
     model = rewritten(core)
     chosen = kernel_config(model, arc)
-    assert (chosen.prefill.micro_kernel, chosen.decode.micro_kernel) == ("dpas", "dpas")
-    assert (chosen.prefill.subgroup, chosen.prefill.emulation, chosen.prefill.groups) == (8, False, 1024)
+    assert (chosen.prefill.micro, chosen.decode.micro) == (Dpas.of(8), Dpas.of(8, few=True))
+    assert chosen.prefill.groups == 1024
     plain = kernel_config(model, arc, real="f32")
-    assert (plain.prefill.micro_kernel, plain.decode.micro_kernel) == ("fma", "gemv")
+    assert (plain.prefill.micro, plain.decode.micro) == (Fma(), Gemv())

@@ -26,9 +26,10 @@ from ov_moe.kernels.attributes import (
 from ov_moe.kernels.block import SMALLEST, BlockSpec
 from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.formats import FORMATS
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, GATE_UP_FUSED, ROUTE, STAGES
 from ov_moe.ops.registry import OPERATIONS
-from ov_moe.spec import Activation, ActivationKind, GateUpLayout, Precision, ProjectionSpec
+from ov_moe.spec import Activation, ActivationKind, GateUpLayout, ProjectionSpec
 
 CODE = "(*(volatile global int *)0xdeadUL = 1, 1.0f)"
 SINGLES = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -37,7 +38,7 @@ SINGLES = st.floats(width=32, allow_nan=False, allow_infinity=False)
 @st.composite
 def projections(draw: st.DrawFn) -> ProjectionSpec:
     """Any projection that a block may have."""
-    precision = draw(st.sampled_from(get_args(Precision)))
+    precision = draw(st.sampled_from(list(FORMATS)))
     group = 2 * draw(st.integers(1, 64))
     k = group * draw(st.integers(1, 8))
     if precision in ("f16", "f32"):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
+from kernel_cases import with_micro
 
 from ov_moe.devices.xmx import smallest_subgroup, xmx_subgroup
 from ov_moe.errors import InvalidInputError
-from ov_moe.kernels.choose import choose_config, choose_model_config, decode_config, dpas_config
-from ov_moe.kernels.config import LARGE_REGISTERS, STANDARD, KernelConfig
+from ov_moe.kernels.choose import choose_model_config
+from ov_moe.kernels.config import STANDARD, KernelConfig
 from ov_moe.kernels.geometry import WorkSize
 from ov_moe.kernels.layer_xml import layer_element
+from ov_moe.kernels.micro import Dpas, Fma, Gemv
+from ov_moe.kernels.micro.dpas import LARGE_REGISTERS
 from ov_moe.kernels.stages import DOWN, GATE_UP, STAGES
 from ov_moe.spec import Activations, DeviceInfo, MicroKernelSwitch, Switches, Workload
 
@@ -51,23 +54,23 @@ def test_the_rule_and_the_switch(
 ) -> None:
     prefill, decode, reason = chosen(device, switch=switch, real=real)
     few = "gemv" if (kind, switch) == ("fma", "auto") else kind
-    assert (prefill.micro_kernel, decode.micro_kernel, reason) == (kind, few, why)
-    assert not prefill.emulation
+    assert (prefill.micro.name, decode.micro.name, reason) == (kind, few, why)
     if kind == "dpas":
-        assert prefill.subgroup == decode.subgroup == device.xmx_subgroup
+        assert prefill.micro == Dpas.of(device.xmx_subgroup)
+        assert decode.micro == Dpas.of(device.xmx_subgroup, few=True)
 
 
 @pytest.mark.parametrize(("top_k", "kind"), [(8, "gemv"), (32, "gemv"), (33, "fma")])
 def test_gemv_is_for_few_rows_of_an_expert(top_k: int, kind: str) -> None:
     """64 tokens of 128 experts: 4 rows, 16 as Mixtral has, and more."""
-    assert chosen(IRIS_XE, replace(QWEN3, top_k=top_k))[1].micro_kernel == kind
+    assert chosen(IRIS_XE, replace(QWEN3, top_k=top_k))[1].micro.name == kind
 
 
 def test_gemv_takes_sub_groups_that_the_device_has() -> None:
-    assert [chosen(device, real="f32")[1].subgroup for device in (IRIS_XE, ARC, XE2)] == [8, 8, 16]
+    assert [chosen(device, real="f32")[1].micro.settings()["subgroup"] for device in (IRIS_XE, ARC, XE2)] == [8, 8, 16]
     # XMX of an architecture that is not known: maybe without sub-groups of 8.
     prefill, decode, _ = chosen(DeviceInfo(448, subgroup=16))
-    assert (prefill.micro_kernel, decode.micro_kernel, decode.subgroup) == ("fma", "gemv", 16)
+    assert (prefill.micro, decode.micro) == (Fma(), Gemv(subgroup=16))
 
 
 def test_dpas_without_xmx_is_refused() -> None:
@@ -85,14 +88,14 @@ def test_the_emulation_of_dpas_is_asked_for_by_name_and_says_so() -> None:
     real = chosen(ARC, switch="dpas")
     for device, groups in ((IRIS_XE, 192), (ARC, 1024)):
         prefill, decode, why = chosen(device, switch="dpas-emulated")
-        assert (prefill, decode) == tuple(replace(c, emulation=True, groups=groups) for c in real[:2])
+        assert (prefill, decode) == tuple(replace(with_micro(c, emulation=True), groups=groups) for c in real[:2])
         assert "for tests alone" in why
-    assert chosen(XE2, switch="dpas-emulated")[0].subgroup == 16
+    assert chosen(XE2, switch="dpas-emulated")[0].micro == Dpas.of(16, emulation=True)
 
 
 def test_another_word_is_refused() -> None:
     with pytest.raises(InvalidInputError) as caught:
-        chosen(ARC, switch="mma")  # type: ignore[arg-type]
+        chosen(ARC, switch="mma")
     assert str(caught.value) == "micro_kernel is 'mma', it must be 'auto', 'fma', 'dpas' or 'dpas-emulated'."
 
 
@@ -105,23 +108,25 @@ def test_the_micro_kernel_leaves_the_schedule_alone(device: DeviceInfo) -> None:
 
 
 @pytest.mark.parametrize("subgroup", [8, 16])
-@pytest.mark.parametrize("config", [choose_config("on", 128, 512), decode_config(1024)], ids=["prefill", "decode"])
-def test_fma_runs_in_the_tiles_of_dpas(config: KernelConfig, subgroup: int) -> None:
-    """A kernel that the plugin builds for f32 buffers falls back in place: KernelConfig would refuse such tiles."""
-    tiles = {name: value for name, value in asdict(dpas_config(config, subgroup)).items() if name != "micro_kernel"}
-    assert KernelConfig(**tiles).micro_kernel == "fma"
+@pytest.mark.parametrize("few", [False, True], ids=["prefill", "decode"])
+def test_fma_runs_in_the_tiles_of_dpas(few: bool, subgroup: int) -> None:
+    """A kernel that the plugin builds for f32 buffers falls back in place: Fma would refuse other tiles."""
+    tile = Dpas.of(subgroup, few)
+    Fma(tile_m=tile.tile_m, tile_n=tile.tile_n, tile_k=tile.tile_k, local_size=tile.local_size)
 
 
 def test_tiles_that_dpas_could_run_and_fma_could_not_are_refused() -> None:
     """24 work-items are three sub-groups of 8, but no whole number of fma's 16 lanes."""
     sizes = {"subgroup": 8, "tile_m": 24, "tile_n": 32, "local_size": 48, "subgroup_rows": 8}
-    KernelConfig("grid", "ticket", 1, micro_kernel="dpas", **sizes)
+    Dpas(**sizes)
     with pytest.raises(InvalidInputError, match="no multiple of local_size / 16"):
-        KernelConfig("grid", "ticket", 1, micro_kernel="dpas", **{**sizes, "local_size": 24, "tile_n": 16})
+        Dpas(**{**sizes, "local_size": 24, "tile_n": 16})
 
 
 def options(config: KernelConfig) -> dict[str, str]:
-    layers = {stage.op_type: layer_element(stage, config, WorkSize((1, 1, 1), config.local_size)) for stage in STAGES}
+    layers = {
+        stage.op_type: layer_element(stage, config, WorkSize((1, 1, 1), config.micro.local_size)) for stage in STAGES
+    }
     return {name: layer.find("CompilerOptions").get("options") for name, layer in layers.items()}  # type: ignore
 
 

@@ -5,37 +5,62 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from kernel_cases import config
 
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernel_bench.mma import Mma
 from ov_moe.kernels import compose, plan
 from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.compose import buffer_defines, program, read_source, source_hash, stage_source
+from ov_moe.kernels.compose import sources as sources_of
 from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.micro import Dpas, Fma, Gemv, MicroKernel
 from ov_moe.kernels.stages import COMBINE, STAGES
 from ov_moe.spec import ProjectionSpec
 
 SETTING = config("ticket")
+
+
+def needed(setting: KernelConfig) -> set[str]:
+    """The sources of all stages."""
+    return {name for stage in STAGES for name in sources_of(stage, setting)}
+
+
 OTHER = {
     "schedule": "grid",
     "fetch": "stride",
     "groups": 8,
-    "tile_m": 64,
-    "tile_n": 32,
-    "tile_k": 16,
-    "local_size": 64,
-    "micro_kernel": "dpas",
-    "subgroup": 16,
-    "subgroup_rows": 8,
+    "micro": Gemv(),
     "route_size": 512,
-    "warps_m": 2,
-    "warps_n": 2,
-    "warps_k": 2,
-    "stages": 2,
-    "emulation": True,
 }
+# The same of each micro-kernel; tiles that fit the others' values.
+OTHER_FIELDS: dict[MicroKernel, dict[str, Any]] = {
+    Fma(): {"tile_m": 64, "tile_n": 32, "tile_k": 16, "local_size": 64},
+    Gemv(): {"tile_m": 4, "tile_n": 32, "tile_k": 512, "local_size": 64, "subgroup": 16},
+    Dpas(tile_n=128): {
+        "tile_m": 32,
+        "tile_n": 256,
+        "tile_k": 64,
+        "local_size": 32,
+        "subgroup": 16,
+        "subgroup_rows": 16,
+        "emulation": True,
+    },
+    Mma(warps_n=2, warps_k=2, tile_m=64): {
+        "tile_m": 32,
+        "tile_n": 64,
+        "tile_k": 128,
+        "stages": 2,
+        "packed": True,
+        "emulation": True,
+    },
+}
+
+
+SOURCES = sorted({name for micro in OTHER_FIELDS for name in needed(config("ticket", micro=micro))})
 
 
 def test_definitions_of_a_dense_buffer() -> None:
@@ -65,16 +90,18 @@ def test_a_program_is_definitions_then_sources() -> None:
     sizes = {"experts": 8, "top_k": 2, "max_tokens": 5, "hidden": 6, "d_exponents": "none", "other": "unused"}
     buffers = [((10, 6), "float16"), ((100, 1), "int32"), ((5, 2), "float16")]
     text = program(COMBINE, SETTING, sizes, buffers, ((5, 6), "float32"))
-    head, tail = text[: -len(stage_source(COMBINE))], text[-len(stage_source(COMBINE)) :]
-    assert tail == stage_source(COMBINE)
-    for line in ("EXPERTS 8", "HIDDEN 6", "TILE_M 32", "SCHEDULE ticket", "INPUT1_TYPE int", "OUTPUT0_TYPE float"):
+    source = stage_source(COMBINE, SETTING)
+    head, tail = text[: -len(source)], text[-len(source) :]
+    assert tail == source
+    for line in ("EXPERTS 8", "HIDDEN 6", "TILE_N 64", "LOCAL_SIZE 256", "INPUT1_TYPE int", "OUTPUT0_TYPE float"):
         assert f"#define {line}\n" in head
     assert "OTHER" not in head
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.op_type)
-def test_every_stage_has_its_kernel(stage) -> None:
-    source = stage_source(stage)
+@pytest.mark.parametrize("micro", OTHER_FIELDS, ids=lambda micro: micro.name)
+def test_every_stage_has_its_kernel(stage, micro: MicroKernel) -> None:
+    source = stage_source(stage, config("ticket", micro=micro))
     assert len(re.findall(rf"kernel void {stage.entry}\(", source)) == 1
     named = {int(index) for index in re.findall(r"INPUT(\d+)_TYPE", source)}
     assert named >= set(range(stage.inputs)) - {1}  # input 1 is the plan, always int
@@ -104,37 +131,47 @@ def test_kernels_and_python_agree_on_the_plan(name: str, value: int) -> None:
 
 
 def test_the_hash_changes_with_every_value_of_the_configuration() -> None:
-    assert {*OTHER, "packed"} == {field.name for field in fields(KernelConfig)}
-    setting = config("ticket", tile_n=256)  # fits both micro-kernels
-    hashes = [source_hash(replace(setting, **{name: value})) for name, value in OTHER.items()]
-    assert len({source_hash(setting), *hashes}) == len(OTHER) + 1
-    assert source_hash(setting) == source_hash(config("ticket", tile_n=256))
-    tensor = replace(setting, micro_kernel="mma", tile_k=64)
-    assert source_hash(tensor) != source_hash(replace(tensor, packed=True))
-    assert re.fullmatch("[0-9a-f]{16}", source_hash(setting))
+    assert set(OTHER) == {field.name for field in fields(KernelConfig)}
+    hashes = [source_hash(replace(SETTING, **{name: value})) for name, value in OTHER.items()]
+    assert len({source_hash(SETTING), *hashes}) == len(OTHER) + 1
+    assert source_hash(SETTING) == source_hash(config("ticket"))
+    assert re.fullmatch("[0-9a-f]{16}", source_hash(SETTING))
+
+
+@pytest.mark.parametrize("micro", OTHER_FIELDS, ids=lambda micro: micro.name)
+def test_the_hash_changes_with_every_field_of_a_micro_kernel(micro: MicroKernel) -> None:
+    others = OTHER_FIELDS[micro]
+    left = {field.name for field in fields(micro)} - set(others)
+    assert left <= {"local_size", "warps_m", "warps_n", "warps_k"}, "those of mma only change together"
+    hashes = [source_hash(config("ticket", micro=replace(micro, **{name: value}))) for name, value in others.items()]
+    assert len({source_hash(config("ticket", micro=micro)), *hashes}) == len(others) + 1
 
 
 @pytest.fixture
 def sources(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Sources as a dict to change."""
-    texts = {name: read_source(name) for stage in STAGES for name in stage.sources}
+    texts = {name: read_source(name) for name in SOURCES}
     monkeypatch.setattr(compose, "read_source", texts.__getitem__)
     return texts
 
 
-@pytest.mark.parametrize("name", sorted({name for stage in STAGES for name in stage.sources}))
-def test_the_hash_changes_with_one_character_of_any_source(name: str, sources: dict[str, str]) -> None:
-    before = source_hash(SETTING)
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_hash_changes_with_one_character_of_any_source_that_is_needed(name: str, sources: dict[str, str]) -> None:
+    """And with no other: an edit of one micro-kernel leaves what is built of the others."""
+    settings = {micro.name: config("ticket", micro=micro) for micro in OTHER_FIELDS}
+    before = {kind: source_hash(setting) for kind, setting in settings.items()}
     assert "0" in sources[name]
     sources[name] = sources[name].replace("0", "1", 1)
-    assert source_hash(SETTING) != before
+    changed = {kind for kind, setting in settings.items() if source_hash(setting) != before[kind]}
+    assert changed == {kind for kind, setting in settings.items() if name in needed(setting)}
+    assert changed
 
 
 def test_packed_weights_are_for_f16_alone() -> None:
     """In f32 fma would read them as they are not stored."""
     part = ProjectionSpec("u4", 64, 64, 32)
     block = BlockSpec(2, 1, 4, part, part, part)
-    packed = replace(config("ticket", tile_n=256, tile_k=64), micro_kernel="mma", packed=True)
+    packed = config("ticket", micro=Mma(packed=True))
     buffers = [((4, 64), "float32"), ((100, 1), "int32"), *[((1,), "float32")] * 6]
     with pytest.raises(InvalidInputError, match="MoEGateUp in float32 takes weights as they are stored"):
         program(block.gate_up_stage, packed, block.attributes(), buffers, ((4, 64), "float32"))

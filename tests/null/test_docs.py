@@ -9,6 +9,7 @@ from pathlib import Path
 
 from exported import BLOCKS
 
+from ov_moe.kernel_bench.schedules import MICRO_KERNELS
 from ov_moe.kernels.config import KernelConfig
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +49,13 @@ def test_every_reason_is_shown_by_its_test() -> None:
 
 def test_every_field_that_set_takes_is_named() -> None:
     (text,) = re.findall(r"^`--set NAME=VALUE` replaces.*?\n\n", PERFORMANCE, re.DOTALL | re.MULTILINE)
-    named = set(re.findall(r"`([a-z_]+)`", text)) - {"gemv", "dpas", "mma"}
-    assert named == {field.name for field in fields(KernelConfig)} - {"schedule", "fetch"}
+    named = set(re.findall(r"`([a-z_]+)`", text)) - set(MICRO_KERNELS)
+    known = {field.name for kind in MICRO_KERNELS.values() for field in fields(kind)}
+    assert named == {*known, *(field.name for field in fields(KernelConfig)), "micro_kernel"} - {
+        "schedule",
+        "fetch",
+        "micro",
+    }
 
 
 def test_the_readmes_layout_names_every_folder_of_the_package() -> None:

@@ -8,11 +8,13 @@ import pytest
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernel_bench.cost import STAGES, Cost, Limits, gemm_flops, padded_rows, stage_cost
 from ov_moe.kernel_bench.measure import interleave, summarize
+from ov_moe.kernel_bench.mma import Mma
 from ov_moe.kernel_bench.plan import Plan, read_settings, whole_numbers, words
 from ov_moe.kernel_bench.schedules import SCHEDULES, configure, find_schedule, launches
 from ov_moe.kernel_bench.shapes import SHAPES, Shape, block_spec, default_group, find_shape
 from ov_moe.kernel_bench.weights import StoredBlock, random_block
 from ov_moe.kernels.config import KernelConfig
+from ov_moe.kernels.micro import Fma, Gemv
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE
 from ov_moe.spec import DeviceInfo
 
@@ -123,17 +125,20 @@ def configured(settings: dict[str, str], shape: str = "64/32/8/2", vendor: str =
 
 
 def test_tensor_cores_are_taken_where_they_can_serve() -> None:
-    assert configured({}).micro_kernel == "fma"
+    assert configured({}).micro == Fma()
     assert configured({}, vendor="other").groups == 64
     taken = configured({}, vendor="nvidia")
-    assert (taken.micro_kernel, taken.packed, taken.groups) == ("mma", False, 28)
-    assert configured({"packed": "1"}, vendor="nvidia").packed is True
-    assert configured({}, "64/32/2/2", "nvidia").packed is True  # 16 rows an expert
-    assert configured({"micro_kernel": "fma"}, vendor="nvidia").micro_kernel == "fma"
+    assert isinstance(taken.micro, Mma)
+    assert (taken.micro.packed, taken.groups) == (False, 28)
+    for more in (configured({"packed": "1"}, vendor="nvidia"), configured({}, "64/32/2/2", "nvidia")):  # 16 rows
+        assert isinstance(more.micro, Mma)
+        assert more.micro.packed
+    assert configured({"micro_kernel": "fma"}, vendor="nvidia").micro == Fma()
     few = configured({"micro_kernel": "gemv", "tile_k": "512"}, vendor="nvidia")
-    assert (few.micro_kernel, few.tile_m, few.tile_k, few.groups) == ("gemv", 8, 512, 64)
-    assert configured({}, "48/32/8/2", "nvidia").micro_kernel == "fma"  # 48 is no multiple of 32
-    assert configured({"micro_kernel": "mma", "emulation": "1"}).emulation is True
+    assert (few.micro, few.groups) == (Gemv(tile_k=512), 64)
+    assert configured({}, "48/32/8/2", "nvidia").micro == Fma()  # 48 is no multiple of 32
+    for name in ("mma", "dpas"):
+        assert configured({"micro_kernel": name, "emulation": "1"}).micro.settings()["emulation"] is True
 
 
 def test_the_command_that_measures_a_row_again() -> None:
@@ -160,7 +165,12 @@ def test_the_command_that_measures_a_row_again() -> None:
         (lambda: configured({"schedule": "pool"}), "--set schedule=pool"),
         (lambda: configured({"tile_m": "x"}), "tile_m is a whole number"),
         (lambda: configured({"micro_kernel": "mma"}, "48/32/8/2"), "micro_kernel=mma: H = 48 and I = 32 must be mult"),
-        (lambda: configured({"micro_kernel": "dpas"}), "micro_kernel=dpas: the device has no XMX"),
+        (lambda: configured({"micro_kernel": "mma"}), "micro_kernel=mma: the device is no NVIDIA GPU: leave it out"),
+        (
+            lambda: configured({"micro_kernel": "GEMV"}),
+            "micro_kernel is 'GEMV', it must be one of fma, gemv",
+        ),
+        (lambda: configured({"micro_kernel": "dpas"}), "micro_kernel=dpas: no XMX of a kind"),
         (lambda: plan(baseline="loop"), "the baseline 'loop' is not among the schedules grid, pool-ticket"),
         (lambda: plan(tokens=[16, 0]), "must each be at least 1"),
         (lambda: plan(room=8), "at most the room, 8"),

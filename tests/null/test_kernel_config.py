@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from kernel_cases import config
 
 from ov_moe.errors import InvalidInputError
+from ov_moe.kernel_bench.mma import Mma
 from ov_moe.kernels.attributes import projection_attributes
 from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.choose import AUTO_BALANCE_EXPERTS, choose_config, choose_schedule
 from ov_moe.kernels.compose import defines
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, local_size, work_size
+from ov_moe.kernels.micro import Dpas, Fma, Gemv
 from ov_moe.kernels.plan import HEADER, PlanLayout
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, ROUTE, STAGES
 from ov_moe.spec import ProjectionSpec
@@ -80,36 +84,35 @@ def test_tiles_that_the_micro_kernel_cannot_share_out_are_refused(tiles: dict[st
 
 
 @pytest.mark.parametrize(
-    ("values", "sentence"),
+    ("make", "sentence"),
     [
-        ({"micro_kernel": "GEMV"}, "micro_kernel is 'GEMV', it must be one of fma, gemv, dpas, mma."),
-        ({"tile_m": 0}, "tile_m is 0, it must be at least 1."),
-        ({"tile_n": -64}, "tile_n is -64, it must be at least 1."),
-        ({"tile_k": 0, "micro_kernel": "mma"}, "tile_k is 0, it must be at least 1."),
-        ({"local_size": 0, "micro_kernel": "gemv"}, "local_size is 0, it must be at least 1."),
-        ({"subgroup_rows": 0, "micro_kernel": "dpas"}, "subgroup_rows is 0, it must be at least 1."),
-        ({"route_size": 0}, "route_size is 0, it must be a positive multiple of 32."),
-        ({"packed": True}, "packed weights are for mma, fma takes them as stored."),
+        (lambda: Fma(tile_m=0), "tile_m is 0, it must be at least 1."),
+        (lambda: Fma(tile_n=-64), "tile_n is -64, it must be at least 1."),
+        (lambda: Mma(tile_k=0), "tile_k is 0, it must be at least 1."),
+        (lambda: Gemv(local_size=0), "local_size is 0, it must be at least 1."),
+        (lambda: Dpas(subgroup_rows=0), "subgroup_rows is 0, it must be at least 1."),
+        (
+            lambda: KernelConfig("grid", "ticket", 1, route_size=0),
+            "route_size is 0, it must be a positive multiple of 32.",
+        ),
     ],
-    ids=str,
+    ids=lambda value: value.split()[0] if isinstance(value, str) else "",
 )
-def test_values_that_mean_nothing_are_refused(values: dict[str, object], sentence: str) -> None:
+def test_values_that_mean_nothing_are_refused(make: Callable[[], object], sentence: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
-        KernelConfig("grid", "ticket", 1, **values)  # type: ignore[arg-type]
+        make()
     assert str(caught.value) == sentence
 
 
 def test_definitions_say_all_that_the_kernels_are_built_with() -> None:
-    setting = KernelConfig("pool", "stride", 9, 16, 32, 8, 64)
-    assert setting.defines() == {
-        "TILE_M": "16",
-        "TILE_N": "32",
-        "TILE_K": "8",
-        "SCHEDULE": "stride",
-        "MICRO_KERNEL": "fma",
-        "SUBGROUP": "8",
+    setting = KernelConfig("pool", "stride", 9, Fma(tile_m=16, tile_n=32, tile_k=8, local_size=64))
+    assert setting.defines() == {"TILE_M": "16", "TILE_N": "32", "TILE_K": "8", "SCHEDULE": "stride"}
+    matrix = KernelConfig("pool", "stride", 9, Dpas(subgroup=16, tile_n=128, local_size=128)).defines()
+    assert {name: matrix[name] for name in ("SUBGROUP", "SUBGROUP_ROWS", "DPAS_EMULATION", "F16_BIAS_i4")} == {
+        "SUBGROUP": "16",
         "SUBGROUP_ROWS": "32",
         "DPAS_EMULATION": "0",
+        "F16_BIAS_i4": "1032",
     }
     assert KernelConfig("pool", "ticket", 9).defines()["SCHEDULE"] == "ticket"
     assert KernelConfig("grid", "ticket", 9).defines()["SCHEDULE"] == "grid"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from ov_moe.kernel_bench.mma import Mma
 from ov_moe.kernels.choose import choose_config
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.kernels.mma import mma_config
-from ov_moe.spec import Precision, Workload
+from ov_moe.spec import DeviceInfo, Precision, Workload
 
 
 def tile(tokens: int, packed: bool, shape: str = "qwen3", precision: Precision = "u4") -> KernelConfig:
     sizes = {"qwen3": (128, 8, 2048, 768), "gpt-oss": (32, 4, 2880, 2880)}[shape]
     workload = Workload(tokens, *sizes, precision)
-    return mma_config(choose_config("on", sizes[0], 132), workload, 132, packed)
+    return Mma.placed(choose_config("on", sizes[0], 132), workload, DeviceInfo(132), packed=packed)
 
 
 @pytest.mark.parametrize(
@@ -34,15 +34,17 @@ def tile(tokens: int, packed: bool, shape: str = "qwen3", precision: Precision =
 )
 def test_tile_of_a_workload(shape: str, tokens: int, packed: bool, sizes: tuple[int, int, int]) -> None:
     found = tile(tokens, packed, shape)
-    assert (found.tile_m, found.tile_n, found.tile_k) == sizes
-    assert (found.micro_kernel, found.packed) == ("mma", packed)
+    assert isinstance(found.micro, Mma)
+    assert (found.micro.tile_m, found.micro.tile_n, found.micro.tile_k) == sizes
+    assert found.micro.packed == packed
     assert found.groups % 132 == 0
 
 
 def test_other_widths_are_never_packed() -> None:
     for precision in ("u8", "i8", "f16"):
         found = tile(4096, True, precision=precision)
-        assert (found.packed, found.tile_k) == (False, 32)
+        assert isinstance(found.micro, Mma)
+        assert (found.micro.packed, found.micro.tile_k) == (False, 32)
 
 
 def test_route_is_larger_where_there_is_more_to_count() -> None:

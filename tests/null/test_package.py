@@ -21,10 +21,10 @@ PACKAGE = ROOT / "ov_moe"
 # Lowest first: a module imports from lower layers and from its own folder. Whatever is not named here (optimizer,
 # compiler, demo, ...) wires the layers together and is above all of them; nobody imports the command line.
 LAYERS = (
-    {"errors", "formats", "spec"},
+    {"element_types", "errors", "spec"},
     {"arguments", "children", "openvino_errors", "storage"},
-    {"options"},
     {"kernels"},
+    {"options"},
     {"devices", "virtual_gpu"},
     {"reference"},
     {"ops"},
@@ -44,7 +44,7 @@ WITHOUT_OPENVINO = (
     "devices/opencl_list",
     "devices/timing",
     "errors",
-    "formats",
+    "element_types",
     "spec",
     "arguments",
     "children",
@@ -131,7 +131,10 @@ def test_wheel_works_without_the_checkout(wheel: zipfile.ZipFile, tmp_path: Path
     code = (
         "import ov_moe.demo, ov_moe.transformations.families\n"
         "from ov_moe.kernels import compose, stages\n"
-        "assert all(compose.stage_source(stage) for stage in stages.STAGES)\n"
+        "from ov_moe.kernels.config import KernelConfig\n"
+        "from ov_moe.kernel_bench.schedules import MICRO_KERNELS\n"
+        "settings = [KernelConfig('grid', 'ticket', 1, kind()) for kind in MICRO_KERNELS.values()]\n"
+        "assert all(compose.stage_source(stage, setting) for stage in stages.STAGES for setting in settings)\n"
         "print(ov_moe.demo.MODEL)\n"
     )
     # -P is not in Python 3.10: the folder to start in must hold no other ov_moe.

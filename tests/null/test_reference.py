@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ov_moe import reference
+from ov_moe.element_types import unpack_nibbles
 from ov_moe.errors import InvalidInputError
-from ov_moe.formats import unpack_nibbles
+from ov_moe.kernel_bench.pack import pack_projection, pack_weights, unpack_weights
 from ov_moe.kernel_bench.weights import random_stored
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.kernels.pack import pack_projection, pack_weights, unpack_weights
 from ov_moe.kernels.plan import PlanLayout
 from ov_moe.spec import Activation, ProjectionSpec
 

@@ -11,7 +11,7 @@ import openvino as ov
 import pytest
 
 from ov_moe import reference
-from ov_moe.formats import e8m0
+from ov_moe.element_types import e8m0
 from ov_moe.spec import Precision, ProjectionSpec
 from ov_moe.testing.graphs import BlockWeights, RawWeights, decompressed, integer_constant, moe_block_model, pack, route
 from ov_moe.transformations.families import find_blocks

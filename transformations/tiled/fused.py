@@ -14,13 +14,15 @@ from __future__ import annotations
 import openvino as ov
 from openvino.op import Constant
 
+from ov_moe.kernels.formats import FLOATS
+
 from ..activation import read_gated
 from ..block import Experts, MoEBlock, Skipped, block_at
 from ..not_matched import NotMatched
 from ..projections import read_projection
 from ..regions import has_fused_gate_up, match_each, regions
 from ..walk import Walk, dims, element_type, through_converts
-from ..weights import FLOATS, ExpertWeights, read_weights
+from ..weights import ExpertWeights, read_weights
 from .expert_sum import expect_size, read_ends, read_expert_sum, read_tokens
 from .gate_up_parts import read_parts
 

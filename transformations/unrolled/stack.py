@@ -12,7 +12,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino.op import Constant
 
-from ov_moe.kernels.attributes import FOUR_BIT
+from ov_moe.kernels.formats import FOUR_BIT
 
 from ..not_matched import NotMatched
 from ..walk import element_type

@@ -3,16 +3,16 @@
 // FIND search: binary search in the tile offsets, for every task.
 // FIND walk:   onwards from the expert of the group's last task; a group's tasks come in rising order.
 // FIND tiles:  as the product finds it, but the row tiles of an expert follow each other and share its weights; elsewhere
-//              the N blocks of a row tile do, and share its rows.
+//              the column tiles of a row tile do, and share its rows.
 // SCHEDULE ticket, stride: how the next task is taken, as in the product.
 
 typedef struct {
     int expert;
-    int row;   // first row of the tile
-    int rows;  // live rows in the tile, 1 .. TILE_M
-    int block; // N block
-    int state; // the linear task
-    int next;  // ticket: the linear task after this one, known to the first work-item
+    int row;  // first row of the tile
+    int rows; // live rows in the tile, 1 .. TILE_M
+    int column_tile;
+    int position; // the linear task
+    int next;     // ticket: the linear task after this one, known to the first work-item
 } task_t;
 
 #define FIND_search 0
@@ -20,22 +20,22 @@ typedef struct {
 #define FIND_tiles 2
 #define FIND_ID CAT(FIND_, FIND)
 
-inline bool locate(task_t *task, const global int *plan, int blocks, local int *shared)
+inline bool locate(task_t *task, const global int *plan, int column_tiles, local int *shared)
 {
-    if (task->state >= plan[PLAN_TILES] * blocks)
+    if (task->position >= plan[PLAN_TILES] * column_tiles)
         return false;
 #if FIND_ID == FIND_tiles
     for (int e = get_local_id(0); e < EXPERTS; e += LOCAL_SIZE)
-        if (plan[PLAN_TILE_OFFSET + e] * blocks <= task->state && task->state < plan[PLAN_TILE_OFFSET + e + 1] * blocks)
+        if (plan[PLAN_TILE_OFFSET + e] * column_tiles <= task->position && task->position < plan[PLAN_TILE_OFFSET + e + 1] * column_tiles)
             shared[1] = e;
     barrier(CLK_LOCAL_MEM_FENCE);
     task->expert = shared[1];
     const int first = plan[PLAN_TILE_OFFSET + task->expert], tiles = plan[PLAN_TILE_OFFSET + task->expert + 1] - first;
-    const int tile = first + (task->state - first * blocks) % tiles;
-    task->block = (task->state - first * blocks) / tiles;
+    const int tile = first + (task->position - first * column_tiles) % tiles;
+    task->column_tile = (task->position - first * column_tiles) / tiles;
 #else
-    const int tile = task->state / blocks;
-    task->block = task->state - tile * blocks;
+    const int tile = task->position / column_tiles;
+    task->column_tile = task->position - tile * column_tiles;
 #if FIND_ID == FIND_walk
     while (plan[PLAN_TILE_OFFSET + task->expert + 1] <= tile)
         ++task->expert;
@@ -57,30 +57,30 @@ inline bool locate(task_t *task, const global int *plan, int blocks, local int *
     return true;
 }
 
-inline void take(task_t *task, global int *plan, int ticket, int blocks, local int *shared, bool first)
+inline void take(task_t *task, global int *plan, int ticket, int column_tiles, local int *shared, bool first)
 {
 #if SCHEDULE_ID == SCHEDULE_ticket
     if (get_local_id(0) == 0) {
-        const int tasks = plan[PLAN_TILES] * blocks, groups = get_num_groups(0), state = first ? (int)get_group_id(0) : task->next;
-        shared[0] = state;
-        task->next = state < tasks && groups < tasks ? groups + atomic_inc((volatile global int *)plan + ticket) : tasks;
+        const int tasks = plan[PLAN_TILES] * column_tiles, groups = get_num_groups(0), position = first ? (int)get_group_id(0) : task->next;
+        shared[0] = position;
+        task->next = position < tasks && groups < tasks ? groups + atomic_inc((volatile global int *)plan + ticket) : tasks;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    task->state = shared[0];
+    task->position = shared[0];
 #else
-    task->state = first ? (int)get_group_id(0) : task->state + (int)get_num_groups(0);
+    task->position = first ? (int)get_group_id(0) : task->position + (int)get_num_groups(0);
 #endif
 }
 
-inline bool first_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
+inline bool first_task(task_t *task, global int *plan, int ticket, int column_tiles, local int *shared)
 {
     task->expert = task->next = 0;
-    take(task, plan, ticket, blocks, shared, true);
-    return locate(task, plan, blocks, shared);
+    take(task, plan, ticket, column_tiles, shared, true);
+    return locate(task, plan, column_tiles, shared);
 }
 
-inline bool next_task(task_t *task, global int *plan, int ticket, int blocks, local int *shared)
+inline bool next_task(task_t *task, global int *plan, int ticket, int column_tiles, local int *shared)
 {
-    take(task, plan, ticket, blocks, shared, false);
-    return locate(task, plan, blocks, shared);
+    take(task, plan, ticket, column_tiles, shared, false);
+    return locate(task, plan, column_tiles, shared);
 }

@@ -1,7 +1,7 @@
 // mma_ptx.cl in OpenCL C, for tests on devices with sub-groups of 32 and f16: copies are done at once, and the matrix
 // instruction multiplies in the order of k.
 
-#if MICRO_KERNEL_ID == MICRO_KERNEL_mma && MMA_EMULATION
+#if CAT(IS_HALF_, INPUT0_TYPE) && MMA_EMULATION
 
 // Intel's runtime for CPUs otherwise gives both columns of a pair the same weights in some tiles; it also
 // compiles three times faster.
@@ -10,7 +10,7 @@
 #define MMA_ATTRIBUTES __attribute__((intel_reqd_sub_group_size(32)))
 #define UNROLL // a hundred copies of what follows take a CPU's compiler minutes
 #define UNROLL_NOT
-#define PTX inline
+#define ALWAYS_INLINE inline
 
 typedef local uchar *address_t;
 #define ADDRESS(p) ((local uchar *)(p))

@@ -4,39 +4,23 @@
 // unit is 32 weights of 4 bits, 16 of 8 or 8 of f16; the units of a column are TILE_N apart.
 //
 // PACKED 0: weights, scales and zero points as the model stores them.
-// PACKED 1: as ov_moe/kernels/pack.py lays out 4 bits: units [E, K/32, N], lane p's eight nibbles in word p; and one
+// PACKED 1: as ov_moe/kernel_bench/pack.py lays out 4 bits: units [E, K/32, N], lane p's eight nibbles in word p; and one
 // word for scale and zero point, both f16, [E, groups, N]; mma.py has the number of rows from which it pays.
 //
 // Rounding: a weight is round_f16((q - zero) * scale), the difference exact: what the model's own f16 decompression gives.
 // Scales of f4e2m1 are below 4, 2^14 times a scale being an f16: others are infinite, and refused in packed weights.
 
-#if MICRO_KERNEL_ID == MICRO_KERNEL_mma
+#if CAT(IS_HALF_, INPUT0_TYPE)
 
 #define W_FORMAT CAT(WEIGHTS, _FORMAT)
 #define W_GROUP CAT(WEIGHTS, _GROUP)
 #define W_ZERO CAT(WEIGHTS, _ZERO)
 #define SCALE_T INPUT3_TYPE
 
-#define BITS_u4 4
-#define BITS_i4 4
-#define BITS_f4e2m1 4
-#define BITS_u8 8
-#define BITS_i8 8
-#define BITS_float 16
+// By format, of ov_moe/kernels/formats.py; FLIP turns two's complement into offset binary: q ^ 8 = q + 8.
 #define W_BITS CAT(BITS_, W_FORMAT)
-// Two's complement to offset binary: q ^ 8 = q + 8.
-#define FLIP_u4 0
-#define FLIP_i4 0x88888888u
-#define FLIP_u8 0
-#define FLIP_i8 0x80808080u
 #define W_FLIP CAT(FLIP_, W_FORMAT)
-#define IS_e2m1_u4 0
-#define IS_e2m1_i4 0
-#define IS_e2m1_f4e2m1 1
-#define IS_e2m1_u8 0
-#define IS_e2m1_i8 0
-#define IS_e2m1_float 0
-#define W_IS_E2M1 CAT(IS_e2m1_, W_FORMAT)
+#define W_IS_E2M1 CAT(IS_E2M1_, W_FORMAT)
 #define HAS_zero_none 0
 #define HAS_zero_u4 1
 #define HAS_zero_i4 1
@@ -68,14 +52,14 @@
 
 typedef uint2 zero_t;
 typedef uint entry_t; // scale, then 1024 + zero point
-PTX void scale_and_zero(entry_t entry, uint index, uint *scale, zero_t *zero)
+ALWAYS_INLINE void scale_and_zero(entry_t entry, uint index, uint *scale, zero_t *zero)
 {
     *scale = select_bytes(entry, 0, 0x1010);
     zero->x = select_bytes(entry, 0, 0x3232) ^ 0x80008000u; // -(1024 + zero)
     zero->y = add_halves(zero->x, 0x63806380u);             // -(64 + zero)
 }
 
-PTX void dequantise(uint b[4], const local uint4 *w, int p, uint scale, zero_t zero)
+ALWAYS_INLINE void dequantise(uint b[4], const local uint4 *w, int p, uint scale, zero_t zero)
 {
     const uint q = ((const local uint *)w)[p];
 #if W_IS_E2M1
@@ -102,7 +86,7 @@ typedef uint2 entry_t; // the stored words that hold the scale and the zero poin
 #define ZERO_PAIR(z) (0xE400E400u + (z) * 0x00010001u) // -(1024 + z) twice
 #endif
 
-PTX void scale_and_zero(entry_t entry, uint index, uint *scale, zero_t *zero)
+ALWAYS_INLINE void scale_and_zero(entry_t entry, uint index, uint *scale, zero_t *zero)
 {
 #if W_IS_E2M1
     const float value = e8m0(entry.x >> (index & 3) * 8 & 255) * E2M1_FACTOR;
@@ -119,7 +103,7 @@ PTX void scale_and_zero(entry_t entry, uint index, uint *scale, zero_t *zero)
 #endif
 }
 
-PTX void dequantise(uint b[4], const local uint4 *w, int p, uint scale, zero_t zero)
+ALWAYS_INLINE void dequantise(uint b[4], const local uint4 *w, int p, uint scale, zero_t zero)
 {
 #if W_BITS == 4
     const uint4 q = *w;

@@ -11,11 +11,17 @@
 //   and a run of up take turns.
 // - M: fragment i of warp m owns rows 16 (i WARPS_M + m): a tile with few rows keeps all warps equally busy.
 //
-// Needs K a multiple of 32, N of 8, groups of 32 and fewer than 2^32 elements of x: ov_moe/kernels/mma.py refuses the
+// Needs K a multiple of 32, N of 8, groups of 32 and fewer than 2^32 elements of x: ov_moe/kernel_bench/mma.py refuses the
 // rest. Needs buffers aligned to 16 bytes and dense, as ov_moe/devices/opencl.py makes them. A row's arithmetic depends on
 // nothing but the row.
 
-#if MICRO_KERNEL_ID == MICRO_KERNEL_mma
+#if CAT(IS_HALF_, INPUT0_TYPE)
+
+#if SCALED_IN || SCALED_OUT
+#error mma stores past STORE and loads past IN_LOAD: its blocks have no exponents
+#endif
+// Results are f16: NVIDIA's approximations are 2^12 times finer.
+#define SWISH(gate, beta) native_divide(gate, 1.0f + native_exp(-(beta) * (gate)))
 
 #define FRAGS_M (TILE_M / (16 * WARPS_M))
 #define FRAGS_N (TILE_N / (8 * WARPS_N))
@@ -80,10 +86,10 @@ typedef struct {
 
 #define PART_OF(c) (PARTS == 2 ? (c) / RUN_COLUMNS % 2 : 0)
 // Row of its matrix that tile column c is; columns behind the last one repeat it.
-PTX uint matrix_row(int c, int expert, int block)
+ALWAYS_INLINE uint matrix_row(int c, int expert, int column_tile)
 {
     const int within = PARTS == 2 ? c / (2 * RUN_COLUMNS) * RUN_COLUMNS + c % RUN_COLUMNS : c;
-    const int n = min(block * BLOCK_COLUMNS + within, GEMM_N - 1);
+    const int n = min(column_tile * TILE_COLUMNS + within, GEMM_N - 1);
     return (uint)expert * PART_ROWS + (PART_OF(c) ? PART_ROW_1(n) : PART_ROW_0(n));
 }
 
@@ -95,13 +101,13 @@ typedef struct {
 } copies_t;
 #define COPIES (X_COPIES + W_COPIES + SCALE_COPIES)
 
-PTX void plan_copies(copies_t *copies, const matrices_t *matrices, int expert, int block)
+ALWAYS_INLINE void plan_copies(copies_t *copies, const matrices_t *matrices, int expert, int column_tile)
 {
     const int lid = get_local_id(0);
     UNROLL for (int i = 0; i < W_POINTERS; ++i)
     {
         const int unit = lid + i * LOCAL_SIZE, c = PACKED ? unit % TILE_N : unit / W_COLUMN_UNITS;
-        const uint row = matrix_row(c, expert, block), before = expert * PART_ROWS;
+        const uint row = matrix_row(c, expert, column_tile), before = expert * PART_ROWS;
         const ulong place = PACKED ? ((ulong)expert * (GEMM_K / 32) + unit / TILE_N) * PART_ROWS + row - before
                                    : (ulong)row * (GEMM_K * W_BITS / 128) + unit % W_COLUMN_UNITS;
         copies->w[i] = (PART_OF(c) ? matrices->w[1] : matrices->w[0]) + place * 16;
@@ -110,10 +116,10 @@ PTX void plan_copies(copies_t *copies, const matrices_t *matrices, int expert, i
     {
         const int unit = lid + i * LOCAL_SIZE;
         if (PACKED) {
-            const uint row = matrix_row(unit % (TILE_N / 4) * 4, expert, block) - expert * PART_ROWS;
+            const uint row = matrix_row(unit % (TILE_N / 4) * 4, expert, column_tile) - expert * PART_ROWS;
             copies->scale[i] = expert * GROUPS_K * PART_ROWS + row / 4 * 4;
         } else {
-            copies->scale[i] = matrix_row(unit % TILE_N, expert, block) * GROUPS_K;
+            copies->scale[i] = matrix_row(unit % TILE_N, expert, column_tile) * GROUPS_K;
         }
     }
     copies->k0 = 0;
@@ -121,7 +127,7 @@ PTX void plan_copies(copies_t *copies, const matrices_t *matrices, int expert, i
 
 // Starts copy number j of COPIES, a constant: rows of x, then weights, then scales. Nothing is copied behind the last
 // stage. Dead rows are left as they are: mma keeps rows apart, and nobody stores their sums.
-PTX void start_copy(const int j, local uint4 *stage, const copies_t *copies, const matrices_t *matrices,
+ALWAYS_INLINE void start_copy(const int j, local uint4 *stage, const copies_t *copies, const matrices_t *matrices,
                     const global half *x, const local uint *source, int rows)
 {
     const int lid = get_local_id(0), k0 = copies->k0;
@@ -167,7 +173,7 @@ PTX void start_copy(const int j, local uint4 *stage, const copies_t *copies, con
 }
 
 // All copies of a stage are started.
-PTX void end_copies(copies_t *copies)
+ALWAYS_INLINE void end_copies(copies_t *copies)
 {
     COPIES_END_STAGE();
     UNROLL for (int i = 0; i < W_POINTERS; ++i)
@@ -178,7 +184,7 @@ PTX void end_copies(copies_t *copies)
 // acc += the stage at `read`, and the copies of a later stage to `write` between the products. `live` of the FRAGS_M
 // fragments hold rows (a constant where this is called). first[q] is the scale of group 0 of the lane's first column in
 // run q.
-PTX void multiply(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, int read, int write, copies_t *copies,
+ALWAYS_INLINE void multiply(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, int read, int write, copies_t *copies,
                   const matrices_t *matrices, const global half *x, const local uint *source, int rows,
                   const uint first[RUNS], int k0, const int live)
 {
@@ -234,18 +240,18 @@ PTX void multiply(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, int read, i
 }
 
 // acc = x rows of the task * weights. On return all work-items may overwrite the stages and source.
-PTX void multiply_tile(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, const local uint *source, const global half *x,
+ALWAYS_INLINE void multiply_tile(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, const local uint *source, const global half *x,
                        const matrices_t *matrices, const task_t *task)
 {
     const int lane = get_local_id(0) % 32, warp = get_local_id(0) / 32, g = lane / 4;
     const int warp_n = warp % WARPS_N, warp_m = warp / WARPS_N % WARPS_M;
     copies_t copies;
-    plan_copies(&copies, matrices, task->expert, task->block);
+    plan_copies(&copies, matrices, task->expert, task->column_tile);
     uint first[RUNS];
     UNROLL for (int q = 0; q < RUNS; ++q)
     {
         const int c = warp_n * FRAGS_N * 8 + q * RUN_COLUMNS + g / 2 * (2 * RUN) + g % 2;
-        first[q] = matrix_row(c, task->expert, task->block) * GROUPS_K;
+        first[q] = matrix_row(c, task->expert, task->column_tile) * GROUPS_K;
     }
     UNROLL for (int i = 0; i < FRAGS_M; ++i)
         UNROLL for (int n = 0; n < FRAGS_N; ++n)
@@ -300,7 +306,7 @@ PTX void multiply_tile(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, const 
 }
 
 // Stores RUN pairs of f16.
-PTX void store_run(global half *to, const uint *pairs)
+ALWAYS_INLINE void store_run(global half *to, const uint *pairs)
 {
     if (RUN == 4)
         *(global uint4 *)to = (uint4)(pairs[0], pairs[1], pairs[2 % RUN], pairs[RUN - 1]);
@@ -337,7 +343,7 @@ PTX void store_run(global half *to, const uint *pairs)
             UNROLL for (int h = 0; h < 2; ++h)                                                                 \
                 UNROLL for (int q = 0; q < RUNS; q += PARTS)                                                   \
                 {                                                                                              \
-                    const int r = MMA_ROW(i, h), run = task.block * BLOCK_COLUMNS + MMA_COLUMN(q);             \
+                    const int r = MMA_ROW(i, h), run = task.column_tile * TILE_COLUMNS + MMA_COLUMN(q);             \
                     if (r < task.rows && run < GEMM_N) {                                                       \
                         uint pairs[RUN];                                                                       \
                         UNROLL for (int b = 0; b < RUN; ++b)                                                   \
@@ -347,7 +353,7 @@ PTX void store_run(global half *to, const uint *pairs)
                             const float2 two = HALF_OF(acc[i][RUN * (q + PARTS - 1) + b], h);                  \
                             pairs[b] = to_halves(VALUE(column, one.x, two.x), VALUE(column + 1, one.y, two.y)); \
                         }                                                                                      \
-                        store_run(out + AT(OUTPUT0, task.row + r, run), pairs);                                \
+                        store_run(out + INDEX_OF(OUTPUT0, task.row + r, run), pairs);                                \
                     }                                                                                          \
                 }
 

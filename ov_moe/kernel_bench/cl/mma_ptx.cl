@@ -2,12 +2,12 @@
 // memory, the matrix instruction and its loads, and arithmetic on pairs of f16 in one register, which NVIDIA's OpenCL
 // has no type for. mma_emulation.cl is the same in OpenCL C.
 
-#if MICRO_KERNEL_ID == MICRO_KERNEL_mma && !MMA_EMULATION
+#if CAT(IS_HALF_, INPUT0_TYPE) && !MMA_EMULATION // rows of f32 are fma's, which is composed behind these files
 
 #define MMA_ATTRIBUTES
 #define UNROLL _Pragma("unroll")
 #define UNROLL_NOT _Pragma("unroll 1")
-#define PTX inline __attribute__((always_inline))
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 // A place in local memory, in bytes.
 typedef uint address_t;
@@ -39,7 +39,7 @@ typedef uint address_t;
                  : "memory")
 
 // c + the 16 x 16 fragment a * the 16 x 8 fragment (b0, b1).
-PTX float4 mma(float4 c, const uint *a, uint b0, uint b1)
+ALWAYS_INLINE float4 mma(float4 c, const uint *a, uint b0, uint b1)
 {
     float x = c.x, y = c.y, z = c.z, w = c.w;
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
@@ -50,39 +50,39 @@ PTX float4 mma(float4 c, const uint *a, uint b0, uint b1)
 }
 
 // Bytes of (a, b) that the selector's nibbles name; of a are 0 to 3.
-PTX uint select_bytes(uint a, uint b, uint selector)
+ALWAYS_INLINE uint select_bytes(uint a, uint b, uint selector)
 {
     uint r;
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(selector));
     return r;
 }
 // (a & mask) ^ bits, in one instruction.
-PTX uint and_xor(uint a, uint mask, uint bits)
+ALWAYS_INLINE uint and_xor(uint a, uint mask, uint bits)
 {
     uint r;
     asm("lop3.b32 %0, %1, %2, %3, 0x6A;" : "=r"(r) : "r"(a), "r"(mask), "r"(bits));
     return r;
 }
-PTX uint fma_halves(uint a, uint b, uint c)
+ALWAYS_INLINE uint fma_halves(uint a, uint b, uint c)
 {
     uint r;
     asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
     return r;
 }
-PTX uint add_halves(uint a, uint b)
+ALWAYS_INLINE uint add_halves(uint a, uint b)
 {
     uint r;
     asm("add.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
     return r;
 }
-PTX uint mul_halves(uint a, uint b)
+ALWAYS_INLINE uint mul_halves(uint a, uint b)
 {
     uint r;
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
     return r;
 }
 // Two fp32 values, rounded.
-PTX uint to_halves(float low, float high)
+ALWAYS_INLINE uint to_halves(float low, float high)
 {
     uint r;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));

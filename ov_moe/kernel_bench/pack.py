@@ -1,4 +1,4 @@
-"""The packed layout of 4-bit weights for the micro-kernel mma (cl/mma_weights.cl), and its exact inverse.
+"""The packed layout of 4-bit weights for the micro-kernel mma (cl/mma_weights.cl here), and its exact inverse.
 
 As stored, the 16 bytes of K that a work-item copies stand K / 2 bytes apart, and a lane takes its eight weights from
 four words. Packed, the copies of neighbouring columns are neighbours, and a lane's weights are one word.
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ov_moe.arguments import check_word
+from ov_moe.element_types import e8m0, unpack_nibbles
 from ov_moe.errors import InvalidInputError
-from ov_moe.formats import e8m0, unpack_nibbles
-from ov_moe.kernels.attributes import FOUR_BIT
 from ov_moe.kernels.exponents import F16_MAX
+from ov_moe.kernels.formats import FOUR_BIT
 from ov_moe.spec import GateUpLayout, Precision, ProjectionSpec
 
 Bytes = npt.NDArray[np.uint8]
@@ -24,7 +24,7 @@ Bytes = npt.NDArray[np.uint8]
 # apart in it.
 _K = np.arange(32)
 _PLACE = _K % 8 // 2 * 8 + _K % 2 * 4 + _K // 8
-E2M1_FACTOR = 2.0**14  # see cl/mma_weights.cl
+E2M1_FACTOR = 2.0**14  # see ov_moe/kernel_bench/cl/mma_weights.cl
 
 
 def pack_weights(stored: Bytes, precision: Precision) -> Bytes:
