@@ -25,6 +25,8 @@ from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.choose import choose_config, decode_config
 from ov_moe.kernels.compose import compiler_options, program
 from ov_moe.kernels.config import STANDARD, KernelConfig
+from ov_moe.kernels.formats import stored_inputs
+from ov_moe.kernels.micro import MICRO_KERNELS, Dpas, MicroKernels
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.spec import Activation, DeviceInfo, Fetch, GateUpLayout, Precision, ProjectionSpec, Workload
 
@@ -74,13 +76,11 @@ class Variant:
         elif self.stage.runs(COMBINE):
             inputs, output = [d, plan, ((tokens, block.top_k), real)], x
         elif self.stage.runs(DOWN):
-            inputs, output = (
-                [h, plan, *stored_inputs(block.down, block.experts), ((block.experts, block.hidden), real)],
-                d,
-            )
+            parts, bias = stored_inputs(block.down, block.experts), ((block.experts, block.hidden), real)
+            inputs, output = [h, plan, *parts, bias], d
         else:
-            bias: list[Buffer] = [((block.experts, 2 * block.intermediate), real)]
-            rest = bias if block.up is None else stored_inputs(block.up, block.experts)
+            bias = ((block.experts, 2 * block.intermediate), real)
+            rest = [bias] if block.up is None else stored_inputs(block.up, block.experts)
             inputs, output = [x, plan, *stored_inputs(block.gate, block.experts), *rest], h
         return program(self.stage, self.config, block.attributes(), inputs, output)
 
@@ -133,12 +133,13 @@ def schedules() -> dict[str, KernelConfig]:
     return {**pools, "grid": grid, "decode": decode_config(grid.groups)}
 
 
-def variants(kinds: Table = MICRO_KERNELS) -> Iterator[Variant]:
+def variants(kinds: MicroKernels = MICRO_KERNELS) -> Iterator[Variant]:
     """What the product can choose: each micro-kernel of the table in the tiles of every kind of device that it suits.
 
-    The named shapes are built in every schedule, the other blocks in the first.
+    The named shapes are built in every schedule, the other blocks in the first. Micro-kernels with the same rows of a
+    tile share Route, and with the same columns Combine.
     """
-    done = set[KernelConfig]()
+    done = set[KernelConfig | str]()
     for kind in kinds.values():
         for device in DEVICE_KINDS:
             every_block = True
@@ -150,7 +151,11 @@ def variants(kinds: Table = MICRO_KERNELS) -> Iterator[Variant]:
                 config = kind.placed(schedule, workload, device)
                 if config not in done:
                     done.add(config)
-                    yield from _of_configuration(which, config, every_block)
+                    for variant in _of_configuration(which, config, every_block):
+                        text = variant.text()
+                        if text not in done:
+                            done.add(text)
+                            yield variant
                 every_block = False
 
 

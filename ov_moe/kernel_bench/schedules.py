@@ -17,14 +17,14 @@ from ov_moe.kernels.compose import read_source
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.micro import MICRO_KERNELS as OF_PRODUCT
-from ov_moe.kernels.micro import Fma, MicroKernel, Table
+from ov_moe.kernels.micro import Fma, MicroKernel, MicroKernels
 from ov_moe.kernels.stages import COMBINE, ROUTE, Stage
 from ov_moe.spec import Activations, DeviceInfo, Fetch, Workload
 
 Settings = Mapping[str, str]
 Counts = npt.NDArray[np.int64]
 
-MICRO_KERNELS: Table = {**OF_PRODUCT, Mma.name: Mma}
+MICRO_KERNELS: MicroKernels = {**OF_PRODUCT, Mma.name: Mma}
 # What is compared unless something else is asked for; the later one, where it suits.
 AUTOMATIC: tuple[type[MicroKernel], ...] = (Fma, Mma)
 

@@ -34,7 +34,7 @@ class Stored:
         return [self.values, self.scale, self.zero]
 
     def packed(self, layout: GateUpLayout = "separate") -> list[Tensor]:
-        """The three inputs of a stage as ov_moe.kernel_bench.pack lays them out; words for scales hold the zero points."""
+        """The three inputs of a stage as ov_moe.kernel_bench.pack lays them out; words hold scale and zero point."""
         zero = self.zero if self.spec.zero_point else None
         return [*pack_projection(self.spec, self.values, self.scale, zero, layout), ABSENT]
 

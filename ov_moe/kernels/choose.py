@@ -7,7 +7,7 @@ from typing import get_args
 
 from ov_moe.arguments import check_word
 from ov_moe.kernels.config import KernelConfig, ModelConfig
-from ov_moe.kernels.micro import MICRO_KERNELS, Fma, MicroKernel, Table, switch_words
+from ov_moe.kernels.micro import MICRO_KERNELS, Fma, MicroKernel, MicroKernels, switch_words
 from ov_moe.kernels.micro.fma import FEW_ROWS
 from ov_moe.spec import Balance, DeviceInfo, Fetch, MicroKernelSwitch, Schedule, Switches, Workload
 
@@ -70,7 +70,7 @@ def decode_config(groups: int) -> KernelConfig:
 
 
 def choose_micro_kernel(
-    workload: Workload, device: DeviceInfo, switch: MicroKernelSwitch, kinds: Table = MICRO_KERNELS
+    workload: Workload, device: DeviceInfo, switch: MicroKernelSwitch, kinds: MicroKernels = MICRO_KERNELS
 ) -> tuple[type[MicroKernel], str]:
     """What multiplies the tiles, and why.
 

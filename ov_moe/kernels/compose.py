@@ -12,7 +12,7 @@ from ov_moe.kernels.attributes import parsed
 from ov_moe.kernels.config import KernelConfig, ModelConfig
 from ov_moe.kernels.geometry import local_size
 from ov_moe.kernels.micro import Fma
-from ov_moe.kernels.stages import STAGES, Stage
+from ov_moe.kernels.stages import ROUTE, STAGES, Stage
 
 # What the GPU plugin calls the element types that a custom layer may have.
 OPENCL_TYPES = {
@@ -61,9 +61,10 @@ def source_hash(config: KernelConfig | ModelConfig) -> str:
 
 def defines(stage: Stage, config: KernelConfig) -> list[tuple[str, str]]:
     """The definitions that a stage gets beside its operation's attributes and its buffers."""
-    # Route counts row tiles, and Combine reads exponents of column tiles.
-    tile = {"TILE_M": str(config.micro.tile_m), "TILE_N": str(config.micro.tile_n)}
-    own = config.defines() if stage.multiplies else tile
+    if stage.multiplies:
+        own = config.defines()
+    else:  # Route counts row tiles, and Combine reads exponents of column tiles
+        own = {"TILE_M": str(config.micro.tile_m)} if stage.runs(ROUTE) else {"TILE_N": str(config.micro.tile_n)}
     return [*own.items(), ("LOCAL_SIZE", str(local_size(stage, config))), *stage.defines]
 
 

@@ -16,10 +16,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from kernel_cases import emulated
 
 from ov_moe.devices import ocloc
 from ov_moe.devices.ocloc import Build
 from ov_moe.errors import DeviceError
+from ov_moe.kernels.micro import MICRO_KERNELS, Gemv
 from ov_moe.kernels.stages import STAGES
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "check_intel_builds"
@@ -158,7 +160,7 @@ def test_sections_of_an_elf_file() -> None:
 
 
 def test_the_variants_cover_what_the_product_can_choose(script: ModuleType) -> None:
-    variants = [*script.variants(), *script.gemv_variants(), *script.dpas_variants()]
+    variants = list(script.variants())
     assert {v.stage.op_type for v in variants} >= {stage.op_type for stage in STAGES if not stage.decode}
     assert len({(v.name, v.stage.entry) for v in variants}) == len(variants)
     texts = [variant.text() for variant in variants]
@@ -170,10 +172,15 @@ def test_the_variants_cover_what_the_product_can_choose(script: ModuleType) -> N
         "ACTIVATION": {"swiglu", "geglu_tanh", "geglu_erf", "reglu"},
         "OUTPUT0_TYPE": {"half", "float", "int"},
         "TILE_M": {"8", "32"},
-        "MICRO_KERNEL": {"fma", "gemv", "dpas"},
         "SUBGROUP": {"8", "16"},
     }.items():
         assert {found for text in texts for found in re.findall(rf"#define {name} (\w+)\n", text)} >= values, name
+
+
+def test_the_variants_follow_the_table(script: ModuleType) -> None:
+    assert {v.config.micro.name for v in script.variants()} == set(MICRO_KERNELS)
+    only = list(script.variants({"gemv": MICRO_KERNELS["gemv"]}))
+    assert {v.config.micro for v in only} == {Gemv(subgroup=8), Gemv(subgroup=16)}
 
 
 def test_an_error_fails_the_check(
@@ -189,7 +196,7 @@ def test_an_error_fails_the_check(
     assert left.value.exit_code == 1
     table = capsys.readouterr().out
     assert "line 3: [unknown] name" in table
-    assert table.rstrip().endswith("8 builds, 2 errors; 0 report spills, 0 keep values in memory.")
+    assert table.rstrip().endswith("10 builds, 4 errors; 0 report spills, 0 keep values in memory.")
     script.main(["pvc"], only="route", as_json=True)
     records = json.loads(capsys.readouterr().out)
     assert [record["entry"] for record in records] == ["ov_moe_route"] * 6
@@ -198,10 +205,10 @@ def test_an_error_fails_the_check(
 
 @installed
 def test_the_command_builds_for_an_intel_gpu() -> None:
-    done = run("--device", "tgllp", "--only", "Qwen3-30B u4 g128 ticket float16", "--json")
+    done = run("--device", "tgllp", "--only", "Qwen3-30B u4 g128 ticket fma float16", "--json")
     assert done.returncode == 0, done.stderr
     records = json.loads(done.stdout)
-    assert {record["entry"] for record in records} == {"ov_moe_gate_up", "ov_moe_down"}
+    assert {record["entry"] for record in records} == {"ov_moe_gate_up", "ov_moe_down", "ov_moe_combine"}
     for record in records:
         assert (record["error"], record["spilled"], record["memory_bytes"]) == (None, 0, 0)
 
@@ -213,7 +220,7 @@ def test_dpas_stays_in_registers(device: str) -> None:
     assert done.returncode == 0, done.stderr
     records = json.loads(done.stdout)
     # 2 operands of 16 k a load, 4 fragments of rows, 2 of columns; fma where buffers are f32
-    expected = {"ov_moe_gate_up": [16, 0], "ov_moe_down": [16, 0], "ov_moe_route": [0], "ov_moe_combine": [0]}
+    expected = {"ov_moe_gate_up": [16, 0], "ov_moe_down": [16, 0], "ov_moe_route": [0], "ov_moe_combine": [0, 0]}
     for entry, counts in expected.items():
         assert [record["dpas"] for record in records if record["entry"] == entry] == counts
     for record in records:
@@ -223,19 +230,19 @@ def test_dpas_stays_in_registers(device: str) -> None:
 @installed
 @pytest.mark.parametrize("device", ["tgllp", "pvc"])
 def test_gemv_stays_in_registers(device: str) -> None:
-    done = run("--device", device, "--only", "Qwen3-30B u4 g128 gemv", "--json")
+    done = run("--device", device, "--only", "Qwen3-30B u4 g128 decode gemv", "--json")
     assert done.returncode == 0, done.stderr
     records = json.loads(done.stdout)
-    assert len(records) == 4
+    assert len(records) == 7  # either GEMM and Combine on either type of buffers, and Route
     for record in records:
         assert (record["spilled"], record["memory_bytes"]) == (0, 0)
 
 
 @installed
 def test_a_dpas_variant_without_dpas_is_an_error(script: ModuleType) -> None:
-    variant = next(script.dpas_variants())
-    emulated = replace(variant, config=replace(variant.config, emulation=True))
-    assert script.check(emulated, "acm-g10").error == "the code holds no dpas instruction"
+    variant = next(script.variants({"dpas": MICRO_KERNELS["dpas"]}))
+    without = replace(variant, config=emulated(variant.config))
+    assert script.check(without, "acm-g10").error == "the code holds no dpas instruction"
     fallback = replace(variant, buffers="float32")
     assert script.check(fallback, "acm-g10").error is None
 

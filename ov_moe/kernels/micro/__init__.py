@@ -9,15 +9,15 @@ from ov_moe.kernels.micro.dpas import Dpas
 from ov_moe.kernels.micro.fma import Fma
 from ov_moe.kernels.micro.gemv import Gemv
 
-Table = Mapping[str, type[MicroKernel]]
+MicroKernels = Mapping[str, type[MicroKernel]]
 
 # From what serves everything to what asks for most: the last one that suits a workload is taken.
-MICRO_KERNELS: Table = {kind.name: kind for kind in (Fma, Gemv, Dpas)}
+MICRO_KERNELS: MicroKernels = {kind.name: kind for kind in (Fma, Gemv, Dpas)}
 
 
-def switch_words(kinds: Table = MICRO_KERNELS) -> dict[str, type[MicroKernel] | None]:
+def switch_words(kinds: MicroKernels = MICRO_KERNELS) -> dict[str, type[MicroKernel] | None]:
     """What a user may say of the micro-kernel, and which one the word asks for; ``auto`` is the rules."""
     return {"auto": None, **{word: kind for kind in kinds.values() for word in kind.words}}
 
 
-__all__ = ["MICRO_KERNELS", "Dpas", "Fma", "Gemv", "MicroKernel", "Table", "switch_words"]
+__all__ = ["MICRO_KERNELS", "Dpas", "Fma", "Gemv", "MicroKernel", "MicroKernels", "switch_words"]
