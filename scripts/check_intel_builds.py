@@ -59,9 +59,8 @@ class Variant:
 
     @property
     def subgroup(self) -> int | None:
-        """Work-items of a sub-group, where the micro-kernel asks for a size."""
-        size: int | None = self.config.micro.settings().get("subgroup")
-        return size
+        """Work-items of a sub-group, where a micro-kernel asks for a size."""
+        return self.config.micro.settings().get("subgroup") if self.stage.multiplies else None
 
     def text(self) -> str:
         """The complete program."""
