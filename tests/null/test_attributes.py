@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.activations import ACTIVATIONS
 from ov_moe.kernels.attributes import (
-    FOUR_BIT,
     Attribute,
     activation_attributes,
     check_layer_name,
@@ -26,7 +25,7 @@ from ov_moe.kernels.attributes import (
 from ov_moe.kernels.block import SMALLEST, BlockSpec
 from ov_moe.kernels.compose import program
 from ov_moe.kernels.config import KernelConfig
-from ov_moe.kernels.formats import FORMATS
+from ov_moe.kernels.formats import FORMATS, FOUR_BIT
 from ov_moe.kernels.stages import COMBINE, DOWN, GATE_UP, GATE_UP_FUSED, ROUTE, STAGES
 from ov_moe.ops.registry import OPERATIONS
 from ov_moe.spec import Activation, ActivationKind, GateUpLayout, ProjectionSpec
