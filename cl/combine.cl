@@ -1,12 +1,16 @@
 // Combine: y[t, :] = sum over slots, in slot order and fp32, of weight[t, slot] * d[row of (t, slot), :].
-// A work-item sums up to 8 neighbouring columns of a token; rows behind the last token are left as they are.
-// Inputs: d, plan, top-k weights.
+//
+// Buffers
+//   d        INPUT0   [MAX_ROWS, HIDDEN + exponents]  real (f16 or f32), rows ordered by expert       Down
+//   plan     INPUT1   [PLAN_SIZE]                     i32, see common.cl                              Route, Down
+//   weights  INPUT2   [MAX_TOKENS, TOP_K]             real, factor of a slot                          the router
+//   y        OUTPUT0  [MAX_TOKENS, HIDDEN]            real; rows behind the last token stay as they are  this kernel
 
-#define ALIGNED_8(NAME) \
-    (PITCH(NAME, 1) == 1 && PITCH(NAME, 0) % 8 == 0 && CAT(NAME, _OFFSET) % 8 == 0)
+#define ALIGNED_8(NAME) (PITCH(NAME, 1) == 1 && PITCH(NAME, 0) % 8 == 0 && CAT(NAME, _OFFSET) % 8 == 0)
 // f16 moves 16 bytes at a time where every row starts on 16 bytes.
-#define WIDE                                                                                                     \
-    (CAT(IS_HALF_, INPUT0_TYPE) && CAT(IS_HALF_, OUTPUT0_TYPE) && HIDDEN % 8 == 0 && ALIGNED_8(INPUT0) && ALIGNED_8(OUTPUT0))
+#define WIDE                                                                                              \
+    (CAT(IS_HALF_, INPUT0_TYPE) && CAT(IS_HALF_, OUTPUT0_TYPE) && HIDDEN % 8 == 0 && ALIGNED_8(INPUT0) && \
+     ALIGNED_8(OUTPUT0))
 #define COLUMNS (WIDE ? 8 : 1)
 
 // NVIDIA has no vectors of half, and its vload_half8 is eight loads: the words are converted by PTX there.
@@ -30,8 +34,8 @@ inline float8 load_halves(const global void *p)
 }
 inline void store_halves(float8 v, global void *p)
 {
-    *(global uint4 *)p = (uint4)(pack_halves(v.s0, v.s1), pack_halves(v.s2, v.s3), pack_halves(v.s4, v.s5),
-                                 pack_halves(v.s6, v.s7));
+    *(global uint4 *)p =
+        (uint4)(pack_halves(v.s0, v.s1), pack_halves(v.s2, v.s3), pack_halves(v.s4, v.s5), pack_halves(v.s6, v.s7));
 }
 #else
 inline float8 load_halves(const global void *p) { return vload_half8(0, (const global half *)p); }
@@ -65,7 +69,8 @@ inline float8 sum_of_slots(const global INPUT0_TYPE *d, const global INPUT2_TYPE
     return sum;
 }
 
-__attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1)))
+// One work-group sums a share of the (token, columns) items: a work-item up to 8 neighbouring columns of a token.
+WORK_GROUP
 kernel void ov_moe_combine(const global INPUT0_TYPE *d, const global int *plan, const global INPUT2_TYPE *weights,
                            global OUTPUT0_TYPE *y)
 {
@@ -76,8 +81,8 @@ kernel void ov_moe_combine(const global INPUT0_TYPE *d, const global int *plan, 
         int rows[TOP_K];
         for (int slot = 0; slot < TOP_K; ++slot)
             rows[slot] = plan[PLAN_ROW_OF_PAIR + t * TOP_K + slot];
-        const float8 sum = wide ? sum_of_slots(d, weights, rows, t, column, true)
-                                : sum_of_slots(d, weights, rows, t, column, false);
+        const float8 sum =
+            wide ? sum_of_slots(d, weights, rows, t, column, true) : sum_of_slots(d, weights, rows, t, column, false);
         global OUTPUT0_TYPE *to = y + INDEX_OF(OUTPUT0, t, column);
         if (WIDE)
             store_halves(sum, to);

@@ -14,6 +14,10 @@
 #define VECTOR_FOR(array) (ulong4)
 #define EXPANDED(...) __VA_ARGS__
 #define PITCH(NAME, i) (EXPANDED(VECTOR_FOR CAT(NAME, _PITCHES))[i])
+#define UNROLL_FOR _Pragma("unroll") for
+#define NO_UNROLL_FOR _Pragma("nounroll") for
+// Every kernel is built for the one size of a group that it is launched with.
+#define WORK_GROUP __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1)))
 #define CEIL_DIV(a, b) (((a) + (b) - 1) / (b))
 
 #define SCHEDULE_grid 0
@@ -40,11 +44,12 @@
 #define ROW_NONE (-1)    // contributes zero
 #define ROW_INVALID (-3) // the id was out of range: the token's output becomes NaN
 
-// The plan, i32; ov_moe/kernels/plan.py is its mirror. Tickets stand 64 bytes apart from all else: every
-// group of a GEMM adds to one while others read the offsets.
+// The plan [PLAN_SIZE], i32; ov_moe/kernels/plan.py is its mirror. Route writes it, and of the words below each GEMM
+// its ticket and the word for its exponents. PLAN_SIZE is PLAN_ROW_OF_PAIR + MAX_ROWS. Tickets stand 64 bytes apart
+// from all else: every group of a GEMM adds to one while others read the offsets.
 #define PLAN_TOKENS 0 // tokens up to the last one that is not ID_ABSENT
 #define PLAN_LIVE_ROWS 1
-#define PLAN_TILES 2 // row tiles of all experts
+#define PLAN_TILES 2  // row tiles of all experts
 #define PLAN_H_WIDE 3 // 1 where a row of h holds values beyond f16: see exponents.cl
 #define PLAN_D_WIDE 4
 #define PLAN_TICKET_GATE_UP 16

@@ -18,12 +18,12 @@
 #define TILE_COLUMNS (TILE_N / PARTS)
 #define COLUMN_TILES CEIL_DIV(GEMM_N, TILE_COLUMNS)
 
-#define STORE(r, c, first, last, AS)                            \
-    {                                                           \
-        const int column = task.column_tile * TILE_COLUMNS + (c);    \
-        if ((r) < task.rows && column < GEMM_N) {               \
-            AS(r, column, VALUE(column, (first), (last)))       \
-        }                                                       \
+#define STORE(r, c, first, last, AS)                              \
+    {                                                             \
+        const int column = task.column_tile * TILE_COLUMNS + (c); \
+        if ((r) < task.rows && column < GEMM_N) {                 \
+            AS(r, column, VALUE(column, (first), (last)))         \
+        }                                                         \
     }
 
 // ---- Rows with exponents
@@ -45,11 +45,11 @@
     if (wide)        \
         in_exponent[r] = row_exponent(x, TILE_SOURCE(r));
 #define IN_SCALED(x, r, k) IN_DENSE(x, r, k) * in_factor(x, TILE_SOURCE(r), in_exponent[r], k)
-#define IN_LOAD(LOOP, x, task, k0)    \
-    if (wide) {                       \
-        LOOP(IN_SCALED, x, task, k0)  \
-    } else {                          \
-        LOOP(IN_DENSE, x, task, k0)   \
+#define IN_LOAD(LOOP, x, task, k0)   \
+    if (wide) {                      \
+        LOOP(IN_SCALED, x, task, k0) \
+    } else {                         \
+        LOOP(IN_DENSE, x, task, k0)  \
     }
 #define IN_EXPONENT (wide ? in_exponent : 0)
 #define IN_SCALE(r) power_of_two(in_exponent[r])
@@ -73,31 +73,30 @@
     local int out_magnitude[TILE_M]; \
     local int any_beyond;            \
     if (get_local_id(0) == 0)        \
-        any_beyond = 0
+        any_beyond = 0;
 #define OUT_ROW(r) out_magnitude[r] = 0;
-#define STORE_CHECKED(r, column, VALUE)                         \
-    const float value = VALUE;                                  \
-    STORE_AS_IT_IS(r, column, value)                            \
-    if (fabs(value) > HALF_MAX) {                               \
-        atomic_max(&out_magnitude[r], as_int(fabs(value)));     \
-        atomic_or(&any_beyond, 1);                              \
+#define STORE_CHECKED(r, column, VALUE)                     \
+    const float value = VALUE;                              \
+    STORE_AS_IT_IS(r, column, value)                        \
+    if (fabs(value) > HALF_MAX) {                           \
+        atomic_max(&out_magnitude[r], as_int(fabs(value))); \
+        atomic_or(&any_beyond, 1);                          \
     }
-#define STORE_SCALED(r, column, VALUE) \
-    STORE_AS_IT_IS(r, column, (VALUE) * power_of_two(-exponent_of(out_magnitude[r])))
+#define STORE_SCALED(r, column, VALUE) STORE_AS_IT_IS(r, column, (VALUE) * power_of_two(-exponent_of(out_magnitude[r])))
 #define STORE_FIRST(r, c, first, last) STORE(r, c, first, last, STORE_CHECKED)
 #define STORE_AGAIN(r, c, first, last) STORE(r, c, first, last, STORE_SCALED)
-#define STORE_ROWS(acc, plan)                                                    \
-    TILE_STORE(acc, STORE_FIRST)                                                 \
-    barrier(CLK_LOCAL_MEM_FENCE);                                                \
-    for (int r = get_local_id(0); r < task.rows; r += LOCAL_SIZE) {              \
-        const int e = exponent_of(out_magnitude[r]);                             \
-        STORE_AS_IT_IS(r, GEMM_N + task.column_tile, e)                                \
-        if (e)                                                                   \
-            atomic_or((volatile global int *)plan + OUT_WIDE, 1);                \
-    }                                                                            \
-    if (any_beyond) {                                                            \
-        TILE_STORE(acc, STORE_AGAIN)                                             \
-        barrier(CLK_LOCAL_MEM_FENCE);                                            \
+#define STORE_ROWS(acc, plan)                                       \
+    TILE_STORE(acc, STORE_FIRST)                                    \
+    barrier(CLK_LOCAL_MEM_FENCE);                                   \
+    for (int r = get_local_id(0); r < task.rows; r += LOCAL_SIZE) { \
+        const int e = exponent_of(out_magnitude[r]);                \
+        STORE_AS_IT_IS(r, GEMM_N + task.column_tile, e)             \
+        if (e)                                                      \
+            atomic_or((volatile global int *)plan + OUT_WIDE, 1);   \
+    }                                                               \
+    if (any_beyond) {                                               \
+        TILE_STORE(acc, STORE_AGAIN)                                \
+        barrier(CLK_LOCAL_MEM_FENCE);                               \
     }
 #else
 #define OUT_LOCAL
@@ -106,23 +105,23 @@
 #define STORE_ROWS(acc, plan) TILE_STORE(acc, STORE_FIRST)
 #endif
 
-// For each task: its rows of x, of which row r of the plan begins at ROW(r), times the weights, into `out`. Not a block:
-// local memory is declared in the outermost scope of a kernel.
-#define GEMM(x, ROW, plan, ticket)                                           \
-    TILE_LOCAL;                                                              \
-    local int shared[2];                                                     \
-    IN_LOCAL(plan);                                                          \
-    OUT_LOCAL;                                                               \
-    task_t task;                                                             \
-    for (bool more = first_task(&task, plan, ticket, COLUMN_TILES, shared); more;  \
-         more = next_task(&task, plan, ticket, COLUMN_TILES, shared)) {            \
-        for (int r = get_local_id(0); r < TILE_M; r += LOCAL_SIZE) {         \
-            TILE_SOURCE(r) = r < task.rows ? ROW(task.row + r) : 0;          \
-            IN_ROW(x, r)                                                     \
-            OUT_ROW(r)                                                       \
-        }                                                                    \
-        barrier(CLK_LOCAL_MEM_FENCE);                                        \
-        TILE_SUMS(acc);                                                      \
-        TILE_MULTIPLY(acc, x, task)                                          \
-        STORE_ROWS(acc, plan)                                                \
+// For each task: its rows of x, of which row r of the plan begins at ROW(r), times the weights, into `out`. Not a
+// block: local memory is declared in the outermost scope of a kernel.
+#define GEMM(x, ROW, plan, ticket)                                                \
+    TILE_LOCAL;                                                                   \
+    local int shared[2];                                                          \
+    IN_LOCAL(plan);                                                               \
+    OUT_LOCAL                                                                     \
+    task_t task;                                                                  \
+    for (bool more = first_task(&task, plan, ticket, COLUMN_TILES, shared); more; \
+         more = next_task(&task, plan, ticket, COLUMN_TILES, shared)) {           \
+        for (int r = get_local_id(0); r < TILE_M; r += LOCAL_SIZE) {              \
+            TILE_SOURCE(r) = r < task.rows ? ROW(task.row + r) : 0;               \
+            IN_ROW(x, r)                                                          \
+            OUT_ROW(r)                                                            \
+        }                                                                         \
+        barrier(CLK_LOCAL_MEM_FENCE);                                             \
+        TILE_SUMS(acc);                                                           \
+        TILE_MULTIPLY(acc, x, task)                                               \
+        STORE_ROWS(acc, plan)                                                     \
     }

@@ -1,10 +1,16 @@
-// Route: ids [MAX_TOKENS, TOP_K] -> plan. Every loop strides: any EXPERTS, number of tokens and number of groups work.
+// Route: from the experts of each token to the plan.
+//
+// Buffers
+//   ids   INPUT0   [MAX_TOKENS, TOP_K]  i32, index of an expert; -1 padding, -2 behind the last token    the router
+//   plan  OUTPUT0  [PLAN_SIZE]          i32, see common.cl                                               this kernel
+//
+// Every loop strides: any EXPERTS, number of tokens and number of groups work.
 // Rows keep the order of their pairs within an expert: the plan is deterministic.
 //
 // Each group counts all pairs and places a share of them: no group waits for another. On an H200 65,536 pairs took one
-// group of 1024 82 us, and 16 of them 20. A share is cut into SEGMENTS runs, one for each 32 work-items ("lanes"), whose
-// pairs of every expert are counted in local memory; scans over (expert, segment) then say where its first row of an
-// expert goes. In the second walk the lanes of a segment place 32 pairs at a time: each sets its bit in the expert's
+// group of 1024 82 us, and 16 of them 20. A share is cut into SEGMENTS runs, one for each 32 work-items ("lanes"),
+// whose pairs of every expert are counted in local memory; scans over (expert, segment) then say where its first row of
+// an expert goes. In the second walk the lanes of a segment place 32 pairs at a time: each sets its bit in the expert's
 // mask, and the bits below its own are its rank.
 // Experts are taken WINDOW at a time; there is one window unless they exceed local memory.
 
@@ -56,13 +62,14 @@ inline int2 scan_exclusive(int2 value, local int2 *scratch, int2 *total)
     return sum - value;
 }
 
-__attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1)))
+// One work-group counts all pairs and writes the rows of its share of them; the first one writes the header, too.
+WORK_GROUP
 kernel void ov_moe_route(const global INPUT0_TYPE *ids, global int *plan)
 {
     const int lid = get_local_id(0), segment = lid / 32, lane = lid % 32;
     local int2 scratch[2 * SCANNED];
-    local int next[SEGMENTS * WINDOW];   // rows of (segment, expert), then its next free row
-    local uint mask[SEGMENTS * WINDOW];  // lanes of the segment that hold the expert
+    local int next[SEGMENTS * WINDOW];        // rows of (segment, expert), then its next free row
+    local uint mask[SEGMENTS * WINDOW];       // lanes of the segment that hold the expert
     local int earlier[WINDOW], later[WINDOW]; // rows of the expert in the shares of other groups
     local int last_pair;
 

@@ -60,9 +60,9 @@ inline bool next_task(task_t *task, global int *plan, int ticket, int column_til
 
 #else
 
-// Task -> (expert, row tile, column tile). Each work-item looks at its share of the tile offsets, and the one that finds
-// the task tells the others: a binary search is log2(EXPERTS) loads, each of which waits for the one before.
-// The column tiles of a row tile follow each other.
+// Task -> (expert, row tile, column tile). Each work-item looks at its share of the tile offsets, and the one that
+// finds the task tells the others: a binary search is log2(EXPERTS) loads, each of which waits for the one before. The
+// column tiles of a row tile follow each other.
 inline bool locate(task_t *task, const global int *plan, int column_tiles, local int *shared)
 {
     if (task->position >= plan[PLAN_TILES] * column_tiles)
@@ -85,7 +85,8 @@ inline bool locate(task_t *task, const global int *plan, int column_tiles, local
 inline void take_ticket(task_t *task, global int *plan, int ticket, int column_tiles)
 {
     const int tasks = plan[PLAN_TILES] * column_tiles, groups = get_num_groups(0);
-    task->next = task->position < tasks && groups < tasks ? groups + atomic_inc((volatile global int *)plan + ticket) : tasks;
+    task->next =
+        task->position < tasks && groups < tasks ? groups + atomic_inc((volatile global int *)plan + ticket) : tasks;
 }
 
 inline bool first_task(task_t *task, global int *plan, int ticket, int column_tiles, local int *shared)

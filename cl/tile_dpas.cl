@@ -39,20 +39,20 @@ typedef short8 rows_t; // a lane's one k of 8 rows
 
 #if DPAS_EMULATION
 
-#define UNROLL // sixteen copies of what follows took the CPU's compiler a minute
+#define DPAS_FOR for // sixteen copies of what follows took the CPU's compiler a minute
 
 // What the instruction does, in the order of k, on any device with sub-groups.
 inline float8 dpas(rows_t a, int8 b, float8 acc)
 {
-    UNROLL for (int k = 0; k < FRAG_K; ++k)
-        UNROLL for (int i = 0; i < FRAG; ++i)
+    DPAS_FOR (int k = 0; k < FRAG_K; ++k)
+        DPAS_FOR (int i = 0; i < FRAG; ++i)
             acc[i] = fma((float)BROADCAST_ROW(a, i, k), (float)as_half2(b[k / 2])[k % 2], acc[i]);
     return acc;
 }
 inline rows_t read_rows(const local uint *operand)
 {
     rows_t a;
-    UNROLL for (int i = 0; i < FRAG; ++i)
+    DPAS_FOR (int i = 0; i < FRAG; ++i)
 #if SUBGROUP == 8
         a[i] = as_int(operand[i * SUBGROUP + get_sub_group_local_id()]);
 #else
@@ -63,7 +63,7 @@ inline rows_t read_rows(const local uint *operand)
 
 #else
 
-#define UNROLL __attribute__((opencl_unroll_hint))
+#define DPAS_FOR __attribute__((opencl_unroll_hint)) for
 
 // Declared here: the compilers of 2022 know the functions, but no header of theirs does.
 float8 __attribute__((overloadable)) intel_sub_group_f16_f16_matrix_mad_k16(rows_t a, int8 b, float8 acc);
@@ -95,26 +95,24 @@ typedef struct {
         const int own = min(n + (int)get_sub_group_local_id(), (N) - 1);                                           \
         const ulong row = (ulong)expert * (ROWS) + ROW(own, N), groups = (K) / ((GROUP) ? (GROUP) : 1);            \
         half8 unit[4];                                                                                             \
-        if (CAT(F16_WIDE_, FORMAT) && (K) % WEIGHTS_K == 0 && (GROUP) % WEIGHTS_K == 0 && (OFFSET) % 4 == 0) {                               \
+        if (CAT(F16_WIDE_, FORMAT) && (K) % WEIGHTS_K == 0 && (GROUP) % WEIGHTS_K == 0 && (OFFSET) % 4 == 0) {     \
             if ((GROUP) && k % ((GROUP) ? (GROUP) : 1) == 0) {                                                     \
                 const ulong g = row * groups + k / ((GROUP) ? (GROUP) : 1);                                        \
                 column->scale = CAT(scale_, SCALE)(s, g);                                                          \
-                column->zero = CAT(zero_, ZERO)(z, g) + CAT(F16_BIAS_, FORMAT);                                        \
+                column->zero = CAT(zero_, ZERO)(z, g) + CAT(F16_BIAS_, FORMAT);                                    \
             }                                                                                                      \
-            CAT(units_of_, CAT(F16_OF_, FORMAT))(unit, w, row * (K) + k, CAT(F16_FLIP_, FORMAT));                                                           \
-            UNROLL for (int u = 0; u < 4; ++u)                                                                     \
-            {                                                                                                      \
-                if (CAT(F16_BIAS_, FORMAT))                                                                            \
+            CAT(units_of_, CAT(F16_OF_, FORMAT))(unit, w, row * (K) + k, CAT(F16_FLIP_, FORMAT));                  \
+            DPAS_FOR (int u = 0; u < 4; ++u) {                                                                     \
+                if (CAT(F16_BIAS_, FORMAT))                                                                        \
                     unit[u] -= (half8)(half)column->zero;                                                          \
-                if (CAT(HAS_SCALE_, SCALE))                                                                               \
+                if (CAT(HAS_SCALE_, SCALE))                                                                        \
                     unit[u] = sizeof(S_T) == 2 ? unit[u] * (half8)(half)column->scale                              \
                                                : convert_half8(convert_float8(unit[u]) * column->scale);           \
             }                                                                                                      \
         } else {                                                                                                   \
             for (int u = 0; u < 4; ++u) {                                                                          \
                 float8 v = 0.0f;                                                                                   \
-                UNROLL for (int j = 0; j < 8; j += 2)                                                              \
-                {                                                                                                  \
+                DPAS_FOR (int j = 0; j < 8; j += 2) {                                                              \
                     const int at = k + 8 * u + j;                                                                  \
                     const bool two = at + 1 < (K);                                                                 \
                     if (at < (K)) {                                                                                \
@@ -133,8 +131,7 @@ typedef struct {
 
 // ---- x
 // Whether 8 neighbours along K stand together and at words' boundaries.
-#define X_WIDE \
-    (GEMM_K % 8 == 0 && INPUT0_OFFSET % 2 == 0 && PITCH(INPUT0, 0) % 2 == 0 && PITCH(INPUT0, 1) == 1)
+#define X_WIDE (GEMM_K % 8 == 0 && INPUT0_OFFSET % 2 == 0 && PITCH(INPUT0, 0) % 2 == 0 && PITCH(INPUT0, 1) == 1)
 
 // 8 neighbours along K of the row that begins at `source`.
 inline uint4 load_unit(const global INPUT0_TYPE *x, ulong source, int k)
@@ -182,7 +179,7 @@ inline void gather_rows(local uint *x_tile, const global INPUT0_TYPE *x, const l
 
 // ---- The interface of a micro-kernel: see gemm.cl
 #define TILE_ATTRIBUTES __attribute__((intel_reqd_sub_group_size(SUBGROUP)))
-#define TILE_LOCAL                                            \
+#define TILE_LOCAL                                               \
     local uint tile_x[2 * X_WORDS] __attribute__((aligned(64))); \
     local ulong source[TILE_M]
 #define TILE_SOURCE(r) source[r]
@@ -195,53 +192,54 @@ inline void gather_rows(local uint *x_tile, const global INPUT0_TYPE *x, const l
 
 // acc = x rows of the task * weights. All work-items of the group take part; source is written before, and may be
 // overwritten after.
-#define TILE_MULTIPLY(acc, x, task)                                                                                  \
-    {                                                                                                                \
-        /* the same for all lanes, and the compiler is told: dpas has no mask */                                     \
-        const int live = sub_group_broadcast(CEIL_DIV((task).rows - FRAG * DPAS_M, FRAG * SUBGROUPS_M), 0);          \
-        column_t column[FRAGS_N];                                                                                    \
-        UNROLL for (int f = 0; f < FRAGS_N; ++f)                                                                     \
-            UNROLL for (int i = 0; i < FRAGS_M; ++i)                                                                 \
-                acc[f][i] = 0.0f;                                                                                    \
-        gather_rows(tile_x, x, source, (task).rows, 0, IN_EXPONENT);                                                 \
-        for (int k0 = 0; k0 < GEMM_K; k0 += TILE_K) {                                                                \
-            local uint *half_x = tile_x + k0 / TILE_K % 2 * X_WORDS;                                                 \
-            barrier(CLK_LOCAL_MEM_FENCE); /* this half is filled, and all are done with the other */                 \
-            if (k0 + TILE_K < GEMM_K)                                                                                \
-                gather_rows(tile_x + (k0 / TILE_K + 1) % 2 * X_WORDS, x, source, (task).rows, k0 + TILE_K, IN_EXPONENT); \
-            UNROLL for (int j = 0; j < TILE_K / WEIGHTS_K; ++j)                                                      \
-                if (k0 + j * WEIGHTS_K < GEMM_K) /* TILE_K may be more than is left */                               \
-            {                                                                                                        \
-                UNROLL for (int f = 0; f < PART_FRAGS; ++f)                                                          \
-                {                                                                                                    \
-                    LOAD_PART_0(&column[f], DPAS_COLUMN(f), k0 + j * WEIGHTS_K);                                     \
-                    if (PARTS == 2)                                                                                  \
-                        LOAD_PART_1(&column[FRAGS_N - PART_FRAGS + f], DPAS_COLUMN(f), k0 + j * WEIGHTS_K);          \
-                }                                                                                                    \
-                UNROLL for (int s = 0; s < 2; ++s)                                                                   \
-                    UNROLL for (int i = 0; i < FRAGS_M; ++i)                                                         \
-                        if (i < live) {                                                                              \
-                            const rows_t a = read_rows(                                                              \
-                                half_x + ((i * SUBGROUPS_M + DPAS_M) * (TILE_K / FRAG_K) + 2 * j + s) * FRAG_WORDS); \
-                            UNROLL for (int f = 0; f < FRAGS_N; ++f)                                                 \
-                                acc[f][i] = dpas(a, column[f].b[s], acc[f][i]);                                      \
-                        }                                                                                            \
-            }                                                                                                        \
-        }                                                                                                            \
-        barrier(CLK_LOCAL_MEM_FENCE); /* the next task overwrites both halves */                                     \
-        IN_SCALE_BACK(UNROLL for (int i = 0; i < FRAGS_M; ++i) {                                                     \
-            const float8 scale = as_float8(vload8(0, in_exponent + DPAS_ROW(i)) + 127 << 23);                        \
-            UNROLL for (int f = 0; f < FRAGS_N; ++f)                                                                 \
-                acc[f][i] *= scale;                                                                                  \
-        })                                                                                                           \
+#define TILE_MULTIPLY(acc, x, task)                                                                                   \
+    {                                                                                                                 \
+        /* the same for all lanes, and the compiler is told: dpas has no mask */                                      \
+        const int live = sub_group_broadcast(CEIL_DIV((task).rows - FRAG * DPAS_M, FRAG * SUBGROUPS_M), 0);           \
+        column_t column[FRAGS_N];                                                                                     \
+        DPAS_FOR (int f = 0; f < FRAGS_N; ++f)                                                                        \
+            DPAS_FOR (int i = 0; i < FRAGS_M; ++i)                                                                    \
+                acc[f][i] = 0.0f;                                                                                     \
+        gather_rows(tile_x, x, source, (task).rows, 0, IN_EXPONENT);                                                  \
+        for (int k0 = 0; k0 < GEMM_K; k0 += TILE_K) {                                                                 \
+            local uint *half_x = tile_x + k0 / TILE_K % 2 * X_WORDS;                                                  \
+            barrier(CLK_LOCAL_MEM_FENCE); /* this half is filled, and all are done with the other */                  \
+            if (k0 + TILE_K < GEMM_K)                                                                                 \
+                gather_rows(tile_x + (k0 / TILE_K + 1) % 2 * X_WORDS, x, source, (task).rows, k0 + TILE_K,            \
+                            IN_EXPONENT);                                                                             \
+            DPAS_FOR (int j = 0; j < TILE_K / WEIGHTS_K; ++j)                                                         \
+                if (k0 + j * WEIGHTS_K < GEMM_K) /* TILE_K may be more than is left */                                \
+                {                                                                                                     \
+                    DPAS_FOR (int f = 0; f < PART_FRAGS; ++f) {                                                       \
+                        LOAD_PART_0(&column[f], DPAS_COLUMN(f), k0 + j * WEIGHTS_K);                                  \
+                        if (PARTS == 2)                                                                               \
+                            LOAD_PART_1(&column[FRAGS_N - PART_FRAGS + f], DPAS_COLUMN(f), k0 + j * WEIGHTS_K);       \
+                    }                                                                                                 \
+                    DPAS_FOR (int s = 0; s < 2; ++s)                                                                  \
+                        DPAS_FOR (int i = 0; i < FRAGS_M; ++i)                                                        \
+                            if (i < live) {                                                                           \
+                                const rows_t a =                                                                      \
+                                    read_rows(half_x + ((i * SUBGROUPS_M + DPAS_M) * (TILE_K / FRAG_K) + 2 * j + s) * \
+                                                           FRAG_WORDS);                                               \
+                                DPAS_FOR (int f = 0; f < FRAGS_N; ++f)                                                \
+                                    acc[f][i] = dpas(a, column[f].b[s], acc[f][i]);                                   \
+                            }                                                                                         \
+                }                                                                                                     \
+        }                                                                                                             \
+        barrier(CLK_LOCAL_MEM_FENCE); /* the next task overwrites both halves */                                      \
+        IN_SCALE_BACK(DPAS_FOR (int i = 0; i < FRAGS_M; ++i) {                                                        \
+            const float8 scale = as_float8(vload8(0, in_exponent + DPAS_ROW(i)) + 127 << 23);                         \
+            DPAS_FOR (int f = 0; f < FRAGS_N; ++f)                                                                    \
+                acc[f][i] *= scale;                                                                                   \
+        })                                                                                                            \
     }
 
 // STORE(row, column, sum of part 0, sum of the last part) for every sum of the calling work-item; row and column
 // within the tile, dead rows and columns behind N included.
 #define TILE_STORE(acc, STORE)                                                                       \
-    UNROLL for (int f = 0; f < PART_FRAGS; ++f)                                                      \
-        UNROLL for (int i = 0; i < FRAGS_M; ++i)                                                     \
-            UNROLL for (int e = 0; e < FRAG; ++e)                                                    \
+    DPAS_FOR (int f = 0; f < PART_FRAGS; ++f)                                                        \
+        DPAS_FOR (int i = 0; i < FRAGS_M; ++i)                                                       \
+            DPAS_FOR (int e = 0; e < FRAG; ++e)                                                      \
                 STORE(DPAS_ROW(i) + e, DPAS_COLUMN(f) + (int)get_sub_group_local_id(), acc[f][i][e], \
                       acc[FRAGS_N - PART_FRAGS + f][i][e])
 

@@ -19,23 +19,23 @@
 // Unrolled by order: Intel's compiler otherwise kept gate and up in memory, 32 bytes a work-item with TILE_M 8 and
 // 80 on Ponte Vecchio.
 // acc[FMA_ROWS][FMA_COLUMNS] += x[TILE_M][TILE_K] * w[TILE_K][TILE_N / PARTS]
-#define FMA_MULTIPLY(acc, x, w)                                     \
-    for (int k = 0; k < TILE_K; ++k) {                              \
-        float column[FMA_COLUMNS];                                  \
-        _Pragma("unroll") for (int j = 0; j < FMA_COLUMNS; ++j)     \
-            column[j] = (w)[k * (TILE_N / PARTS) + FMA_COLUMN(j)];  \
-        _Pragma("unroll") for (int i = 0; i < FMA_ROWS; ++i) {      \
-            const float value = (x)[FMA_ROW(i) * X_STRIDE + k];     \
-            _Pragma("unroll") for (int j = 0; j < FMA_COLUMNS; ++j) \
-                (acc)[i][j] = fma(value, column[j], (acc)[i][j]);   \
-        }                                                           \
+#define FMA_MULTIPLY(acc, x, w)                                    \
+    for (int k = 0; k < TILE_K; ++k) {                             \
+        float column[FMA_COLUMNS];                                 \
+        UNROLL_FOR (int j = 0; j < FMA_COLUMNS; ++j)               \
+            column[j] = (w)[k * (TILE_N / PARTS) + FMA_COLUMN(j)]; \
+        UNROLL_FOR (int i = 0; i < FMA_ROWS; ++i) {                \
+            const float value = (x)[FMA_ROW(i) * X_STRIDE + k];    \
+            UNROLL_FOR (int j = 0; j < FMA_COLUMNS; ++j)           \
+                (acc)[i][j] = fma(value, column[j], (acc)[i][j]);  \
+        }                                                          \
     }
 
 // Defines NAME(tile, expert, n, k, w, s, z): weights [n .. n + columns) x [k .. k + TILE_K) of an expert into local
 // memory as tile[TILE_K][columns]; zeros outside [N, K]. All work-items of the group take part.
 #define DEFINE_TILE_WEIGHTS(NAME, FORMAT, SCALE, ZERO, W_T, S_T, Z_T, OFFSET, N, K, GROUP, ROWS, ROW)               \
-    inline void NAME(local float *tile, int expert, int n0, int k0,                                                 \
-                     const global W_T *w, const global S_T *s, const global Z_T *z)                                 \
+    inline void NAME(local float *tile, int expert, int n0, int k0, const global W_T *w, const global S_T *s,       \
+                     const global Z_T *z)                                                                           \
     {                                                                                                               \
         for (int i = get_local_id(0); i < TILE_N / PARTS * (TILE_K / 2); i += LOCAL_SIZE) {                         \
             const int n = i / (TILE_K / 2), j = 2 * (i % (TILE_K / 2)), k = k0 + j;                                 \
@@ -66,31 +66,30 @@
 #define TILE_SOURCE(r) source[r]
 #define TILE_SUMS(acc) float acc[PARTS][FMA_ROWS][FMA_COLUMNS] = {{{0}}}
 
-#define FMA_LOAD(VALUE, x, task, k0)                                                                       \
-    for (int i = get_local_id(0); i < TILE_M * TILE_K; i += LOCAL_SIZE) {                                   \
-        const int r = i / TILE_K, k = k0 + i % TILE_K;                                                      \
-        tile_x[r * X_STRIDE + i % TILE_K] = r < (task).rows && k < GEMM_K ? VALUE(x, r, k) : 0.0f;          \
+#define FMA_LOAD(VALUE, x, task, k0)                                                               \
+    for (int i = get_local_id(0); i < TILE_M * TILE_K; i += LOCAL_SIZE) {                          \
+        const int r = i / TILE_K, k = k0 + i % TILE_K;                                             \
+        tile_x[r * X_STRIDE + i % TILE_K] = r < (task).rows && k < GEMM_K ? VALUE(x, r, k) : 0.0f; \
     }
 
-#define TILE_MULTIPLY(acc, x, task)                                                                     \
-    for (int k0 = 0; k0 < GEMM_K; k0 += TILE_K) {                                                       \
-        IN_LOAD(FMA_LOAD, x, task, k0)                                                                  \
-        LOAD_PART_0(tile_w[0], 0, k0);                                                                  \
-        if (PARTS == 2)                                                                                 \
-            LOAD_PART_1(tile_w[PARTS - 1], 0, k0);                                                      \
-        barrier(CLK_LOCAL_MEM_FENCE);                                                                   \
-        FMA_MULTIPLY(acc[0], tile_x, tile_w[0])                                                         \
-        if (PARTS == 2)                                                                                 \
-            FMA_MULTIPLY(acc[PARTS - 1], tile_x, tile_w[PARTS - 1])                                     \
-        barrier(CLK_LOCAL_MEM_FENCE); /* the tiles are reused, by the next task too */                  \
-    }                                                                                                   \
-    IN_SCALE_BACK(_Pragma("unroll") for (int i = 0; i < FMA_ROWS; ++i)                                  \
-                      _Pragma("unroll") for (int j = 0; j < FMA_COLUMNS; ++j)                           \
-                          acc[0][i][j] *= IN_SCALE(FMA_ROW(i));)
+#define TILE_MULTIPLY(acc, x, task)                                                                      \
+    for (int k0 = 0; k0 < GEMM_K; k0 += TILE_K) {                                                        \
+        IN_LOAD(FMA_LOAD, x, task, k0)                                                                   \
+        LOAD_PART_0(tile_w[0], 0, k0);                                                                   \
+        if (PARTS == 2)                                                                                  \
+            LOAD_PART_1(tile_w[PARTS - 1], 0, k0);                                                       \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                                    \
+        FMA_MULTIPLY(acc[0], tile_x, tile_w[0])                                                          \
+        if (PARTS == 2)                                                                                  \
+            FMA_MULTIPLY(acc[PARTS - 1], tile_x, tile_w[PARTS - 1])                                      \
+        barrier(CLK_LOCAL_MEM_FENCE); /* the tiles are reused, by the next task too */                   \
+    }                                                                                                    \
+    IN_SCALE_BACK(UNROLL_FOR (int i = 0; i < FMA_ROWS; ++i) UNROLL_FOR (int j = 0; j < FMA_COLUMNS; ++j) \
+                      acc[0][i][j] *= IN_SCALE(FMA_ROW(i));)
 
-#define TILE_STORE(acc, STORE)                                  \
-    _Pragma("unroll") for (int i = 0; i < FMA_ROWS; ++i)        \
-        _Pragma("unroll") for (int j = 0; j < FMA_COLUMNS; ++j) \
+#define TILE_STORE(acc, STORE)                       \
+    UNROLL_FOR (int i = 0; i < FMA_ROWS; ++i)        \
+        UNROLL_FOR (int j = 0; j < FMA_COLUMNS; ++j) \
             STORE(FMA_ROW(i), FMA_COLUMN(j), acc[0][i][j], acc[PARTS - 1][i][j])
 
 #endif

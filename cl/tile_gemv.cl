@@ -39,31 +39,34 @@ inline float gemv_scale(float scale) { return fma(scale, 0.0f, scale); }
 // Defines NAME(own, expert, n, k, w, s, z): weights [k .. k + 32) of column n of an expert, zeros behind K. Columns
 // behind N repeat the last one: nobody stores their sums. Where 32 neighbours share a group and stand at boundaries of
 // 16 bytes they are loaded whole; else by twos.
-#define DEFINE_TILE_WEIGHTS(NAME, FORMAT, SCALE, ZERO, W_T, S_T, Z_T, OFFSET, N, K, GROUP, ROWS, ROW)                    \
-    inline void NAME(private gemv_t *own, int expert, int n, uint k, const global W_T *w, const global S_T *s,           \
-                     const global Z_T *z)                                                                                \
-    {                                                                                                                    \
-        const ulong before = (ulong)expert * (ROWS); /* rows of other experts; the same for all work-items */            \
-        const uint row = ROW(min(n, (N) - 1), N), groups = (K) / ((GROUP) ? (GROUP) : 1);                                \
-        if (CAT(F32_WIDE_, FORMAT) && (K) % GEMV_K == 0 && (GROUP) % GEMV_K == 0 && (OFFSET) * sizeof(W_T) % 16 == 0) {                            \
-            if (k % GEMV_SLICE_K == 0 || ((GROUP) && k % ((GROUP) ? (GROUP) : 1) == 0)) {                                \
-                const ulong g = (GROUP) ? before * groups + (row * groups + k / ((GROUP) ? (GROUP) : 1)) : 0;            \
-                own->scale = gemv_scale(CAT(scale_, SCALE)(s, g));                                                       \
-                own->zero = CAT(zero_, ZERO)(z, g) + CAT(F32_BIAS_, FORMAT);                                            \
-            }                                                                                                            \
-            CAT(floats_of_, CAT(F32_OF_, FORMAT))(&own->low, &own->high, w + before * (K) / CAT(PER_BYTE_, FORMAT), row * (K) + k, CAT(F32_FLIP_, FORMAT));                           \
-            own->low -= own->zero, own->high -= own->zero, own->unit = CAT(F32_UNIT_, FORMAT);                          \
-        } else {                                                                                                         \
-            float16 v[2] = {0.0f, 0.0f};                                                                                 \
-            for (uint j = 0; j < GEMV_K && k + j < (K); j += 2) {                                                        \
-                const bool two = k + j + 1 < (K);                                                                        \
-                const ulong g = (GROUP) ? (before + row) * groups + (k + j) / ((GROUP) ? (GROUP) : 1) : 0;               \
-                const float2 both = (CAT(raw_, FORMAT)(w, (before + row) * (K) + k + j, two) - CAT(zero_, ZERO)(z, g)) * \
-                                    CAT(scale_, SCALE)(s, g);                                                            \
-                v[j / 16][j % 16] = both.x, v[j / 16][j % 16 + 1] = two ? both.y : 0.0f;                                 \
-            }                                                                                                            \
-            own->low = v[0], own->high = v[1], own->scale = own->unit = 1.0f;                                            \
-        }                                                                                                                \
+#define DEFINE_TILE_WEIGHTS(NAME, FORMAT, SCALE, ZERO, W_T, S_T, Z_T, OFFSET, N, K, GROUP, ROWS, ROW)               \
+    inline void NAME(private gemv_t *own, int expert, int n, uint k, const global W_T *w, const global S_T *s,      \
+                     const global Z_T *z)                                                                           \
+    {                                                                                                               \
+        const ulong before = (ulong)expert * (ROWS); /* rows of other experts; the same for all work-items */       \
+        const uint row = ROW(min(n, (N) - 1), N), groups = (K) / ((GROUP) ? (GROUP) : 1);                           \
+        if (CAT(F32_WIDE_, FORMAT) && (K) % GEMV_K == 0 && (GROUP) % GEMV_K == 0 &&                                 \
+            (OFFSET) * sizeof(W_T) % 16 == 0) {                                                                     \
+            if (k % GEMV_SLICE_K == 0 || ((GROUP) && k % ((GROUP) ? (GROUP) : 1) == 0)) {                           \
+                const ulong g = (GROUP) ? before * groups + (row * groups + k / ((GROUP) ? (GROUP) : 1)) : 0;       \
+                own->scale = gemv_scale(CAT(scale_, SCALE)(s, g));                                                  \
+                own->zero = CAT(zero_, ZERO)(z, g) + CAT(F32_BIAS_, FORMAT);                                        \
+            }                                                                                                       \
+            CAT(floats_of_, CAT(F32_OF_, FORMAT))(&own->low, &own->high, w + before * (K) / CAT(PER_BYTE_, FORMAT), \
+                                                  row * (K) + k, CAT(F32_FLIP_, FORMAT));                           \
+            own->low -= own->zero, own->high -= own->zero, own->unit = CAT(F32_UNIT_, FORMAT);                      \
+        } else {                                                                                                    \
+            float16 v[2] = {0.0f, 0.0f};                                                                            \
+            for (uint j = 0; j < GEMV_K && k + j < (K); j += 2) {                                                   \
+                const bool two = k + j + 1 < (K);                                                                   \
+                const ulong g = (GROUP) ? (before + row) * groups + (k + j) / ((GROUP) ? (GROUP) : 1) : 0;          \
+                const float2 both =                                                                                 \
+                    (CAT(raw_, FORMAT)(w, (before + row) * (K) + k + j, two) - CAT(zero_, ZERO)(z, g)) *            \
+                    CAT(scale_, SCALE)(s, g);                                                                       \
+                v[j / 16][j % 16] = both.x, v[j / 16][j % 16 + 1] = two ? both.y : 0.0f;                            \
+            }                                                                                                       \
+            own->low = v[0], own->high = v[1], own->scale = own->unit = 1.0f;                                       \
+        }                                                                                                           \
     }
 
 // ---- Products
@@ -86,38 +89,42 @@ inline float gemv_scale(float scale) { return fma(scale, 0.0f, scale); }
     }
 #define GEMV_SLICE_OF_ROWS(acc, k0, rows) GEMV_SLICE(acc, k0, rows)
 #else
-#define GEMV_ROWS(live, x, w, sums)                             \
-    GEMV_ROW(0, live, x, w, sums) GEMV_ROW(1, live, x, w, sums) \
-    GEMV_ROW(2, live, x, w, sums) GEMV_ROW(3, live, x, w, sums) \
-    GEMV_ROW(4, live, x, w, sums) GEMV_ROW(5, live, x, w, sums) \
-    GEMV_ROW(6, live, x, w, sums) GEMV_ROW(7, live, x, w, sums)
-#define GEMV_SLICE_OF_ROWS(acc, k0, rows)       \
-    if (TILE_M > 4 && (rows) > 4) {             \
-        GEMV_SLICE(acc, k0, TILE_M)             \
-    } else if (TILE_M > 2 && (rows) > 2) {      \
-        GEMV_SLICE(acc, k0, min(TILE_M, 4))     \
-    } else if (TILE_M > 1 && (rows) > 1) {      \
-        GEMV_SLICE(acc, k0, min(TILE_M, 2))     \
-    } else {                                    \
-        GEMV_SLICE(acc, k0, 1)                  \
+#define GEMV_ROWS(live, x, w, sums) \
+    GEMV_ROW(0, live, x, w, sums)   \
+    GEMV_ROW(1, live, x, w, sums)   \
+    GEMV_ROW(2, live, x, w, sums)   \
+    GEMV_ROW(3, live, x, w, sums)   \
+    GEMV_ROW(4, live, x, w, sums)   \
+    GEMV_ROW(5, live, x, w, sums)   \
+    GEMV_ROW(6, live, x, w, sums)   \
+    GEMV_ROW(7, live, x, w, sums)
+#define GEMV_SLICE_OF_ROWS(acc, k0, rows)   \
+    if (TILE_M > 4 && (rows) > 4) {         \
+        GEMV_SLICE(acc, k0, TILE_M)         \
+    } else if (TILE_M > 2 && (rows) > 2) {  \
+        GEMV_SLICE(acc, k0, min(TILE_M, 4)) \
+    } else if (TILE_M > 1 && (rows) > 1) {  \
+        GEMV_SLICE(acc, k0, min(TILE_M, 2)) \
+    } else {                                \
+        GEMV_SLICE(acc, k0, 1)              \
     }
 #endif
-#define GEMV_PART(p, acc, x, k, live)                   \
-    {                                                   \
-        float8 low = 0.0f, high = 0.0f;                 \
-        LOAD_PART_##p(&own[p], GEMV_COLUMN, k);         \
-        GEMV_ROWS(live, x, own[p].low, low)             \
-        GEMV_ROWS(live, x + 1, own[p].high, high)       \
+#define GEMV_PART(p, acc, x, k, live)                                   \
+    {                                                                   \
+        float8 low = 0.0f, high = 0.0f;                                 \
+        LOAD_PART_##p(&own[p], GEMV_COLUMN, k);                         \
+        GEMV_ROWS(live, x, own[p].low, low)                             \
+        GEMV_ROWS(live, x + 1, own[p].high, high)                       \
         acc[p] = fma((low + high) * own[p].unit, own[p].scale, acc[p]); \
     }
 
 // The slice's share of the K that stands in local memory.
-#define GEMV_SLICE(acc, k0, live)                                                                        \
-    _Pragma("nounroll") for (uint k = begin; k < min(begin + GEMV_SLICE_K, (uint)GEMM_K); k += GEMV_K) { \
-        const local float16 *x_k = tile_x + (k - (k0)) / 16;                                             \
-        GEMV_PART(0, acc, x_k, k, live)                                                                  \
-        if (PARTS == 2)                                                                                  \
-            GEMV_PART(1, acc, x_k, k, live)                                                              \
+#define GEMV_SLICE(acc, k0, live)                                                              \
+    NO_UNROLL_FOR (uint k = begin; k < min(begin + GEMV_SLICE_K, (uint)GEMM_K); k += GEMV_K) { \
+        const local float16 *x_k = tile_x + (k - (k0)) / 16;                                   \
+        GEMV_PART(0, acc, x_k, k, live)                                                        \
+        if (PARTS == 2)                                                                        \
+            GEMV_PART(1, acc, x_k, k, live)                                                    \
     }
 
 // ---- The interface of a micro-kernel: see gemm.cl
@@ -128,21 +135,21 @@ inline float gemv_scale(float scale) { return fma(scale, 0.0f, scale); }
 #define TILE_SOURCE(r) source[r]
 #define TILE_SUMS(acc) float8 acc[2] = {0.0f, 0.0f}
 
-#define GEMV_LOAD_X(VALUE, x, task, k0)                                                   \
-    for (int i = get_local_id(0); i < (task).rows * TILE_K; i += LOCAL_SIZE) {            \
-        const int k = k0 + i % TILE_K;                                                    \
-        ((local float *)tile_x)[i] = k < GEMM_K ? VALUE(x, i / TILE_K, k) : 0.0f;         \
+#define GEMV_LOAD_X(VALUE, x, task, k0)                                           \
+    for (int i = get_local_id(0); i < (task).rows * TILE_K; i += LOCAL_SIZE) {    \
+        const int k = k0 + i % TILE_K;                                            \
+        ((local float *)tile_x)[i] = k < GEMM_K ? VALUE(x, i / TILE_K, k) : 0.0f; \
     }
 
-#define TILE_MULTIPLY(acc, x, task)                                                                 \
-    for (int k0 = 0; k0 < GEMM_K; k0 += TILE_K) {                                                   \
-        IN_LOAD(GEMV_LOAD_X, x, task, k0)                                                           \
-        barrier(CLK_LOCAL_MEM_FENCE);                                                               \
-        gemv_t own[2];                                                                              \
+#define TILE_MULTIPLY(acc, x, task)                                                                \
+    for (int k0 = 0; k0 < GEMM_K; k0 += TILE_K) {                                                  \
+        IN_LOAD(GEMV_LOAD_X, x, task, k0)                                                          \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                              \
+        gemv_t own[2];                                                                             \
         const uint begin = k0 + GEMV_UNIFORM((uint)get_local_id(0) / TILE_COLUMNS) * GEMV_SLICE_K; \
-        GEMV_SLICE_OF_ROWS(acc, k0, (task).rows)                                                    \
-        barrier(CLK_LOCAL_MEM_FENCE); /* x is replaced, in the end by the sums */                   \
-    }                                                                                               \
+        GEMV_SLICE_OF_ROWS(acc, k0, (task).rows)                                                   \
+        barrier(CLK_LOCAL_MEM_FENCE); /* x is replaced, in the end by the sums */                  \
+    }                                                                                              \
     IN_SCALE_BACK(for (int r = 0; r < TILE_M; ++r) acc[0][r] *= r < (task).rows ? IN_SCALE(r) : 1.0f;)
 
 // Sum of a slice's part at row r and column c of the tile. All work-items add up the slices and store; x of the next
@@ -152,19 +159,25 @@ inline float gemv_scale(float scale) { return fma(scale, 0.0f, scale); }
 #define GEMV_PUT(p, r) \
     if (r < TILE_M)    \
         GEMV_SUM((int)get_local_id(0) / TILE_COLUMNS, p, r, GEMV_COLUMN) = acc[p].s##r;
-#define GEMV_PUT_ALL(p)                                         \
-    GEMV_PUT(p, 0) GEMV_PUT(p, 1) GEMV_PUT(p, 2) GEMV_PUT(p, 3) \
-    GEMV_PUT(p, 4) GEMV_PUT(p, 5) GEMV_PUT(p, 6) GEMV_PUT(p, 7)
-#define TILE_STORE(acc, STORE)                                                      \
-    GEMV_PUT_ALL(0)                                                                 \
-    if (PARTS == 2) {                                                               \
-        GEMV_PUT_ALL(1)                                                             \
-    }                                                                               \
-    barrier(CLK_LOCAL_MEM_FENCE);                                                   \
+#define GEMV_PUT_ALL(p) \
+    GEMV_PUT(p, 0)      \
+    GEMV_PUT(p, 1)      \
+    GEMV_PUT(p, 2)      \
+    GEMV_PUT(p, 3)      \
+    GEMV_PUT(p, 4)      \
+    GEMV_PUT(p, 5)      \
+    GEMV_PUT(p, 6)      \
+    GEMV_PUT(p, 7)
+#define TILE_STORE(acc, STORE)                                                     \
+    GEMV_PUT_ALL(0)                                                                \
+    if (PARTS == 2) {                                                              \
+        GEMV_PUT_ALL(1)                                                            \
+    }                                                                              \
+    barrier(CLK_LOCAL_MEM_FENCE);                                                  \
     for (int i = get_local_id(0); i < task.rows * TILE_COLUMNS; i += LOCAL_SIZE) { \
-        const int r = i / TILE_COLUMNS, c = i % TILE_COLUMNS;                     \
-        float first = 0.0f, last = 0.0f;                                            \
-        _Pragma("unroll") for (int s = 0; s < GEMV_SLICES; ++s)                     \
-            first += GEMV_SUM(s, 0, r, c), last += GEMV_SUM(s, PARTS - 1, r, c);    \
-        STORE(r, c, first, last)                                                    \
+        const int r = i / TILE_COLUMNS, c = i % TILE_COLUMNS;                      \
+        float first = 0.0f, last = 0.0f;                                           \
+        UNROLL_FOR (int s = 0; s < GEMV_SLICES; ++s)                               \
+            first += GEMV_SUM(s, 0, r, c), last += GEMV_SUM(s, PARTS - 1, r, c);   \
+        STORE(r, c, first, last)                                                   \
     }

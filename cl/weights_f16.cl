@@ -12,10 +12,7 @@ inline half8 pairs_of_nibbles(uint q)
 {
     return as_half8(((uint4)(q, q >> 4, q >> 8, q >> 12) & 0x000F000Fu) | 0x64006400u);
 }
-inline half8 pairs_of_bytes(uint2 q)
-{
-    return as_half8(convert_ushort8(as_uchar8(q).s04152637) | (ushort8)0x6400);
-}
+inline half8 pairs_of_bytes(uint2 q) { return as_half8(convert_ushort8(as_uchar8(q).s04152637) | (ushort8)0x6400); }
 // e2m1 as f16: sign, exponent and mantissa in their places are the value times 2^-14, a subnormal too.
 inline half8 pairs_of_e2m1(uint q)
 {
@@ -29,12 +26,12 @@ inline uint4 pairs_of_halves(uint4 w)
     return (uint4)(low | w.zw << 16, w.xy >> 16 | high).xzyw;
 }
 
-#define DEFINE_UNITS_4(NAME)                                                                              \
-    inline void units_of_##NAME(half8 unit[4], const global uchar *w, ulong i, uint flip)                 \
-    {                                                                                                     \
-        const uint4 q = vload4(0, (const global uint *)(w + (i >> 1))) ^ flip;                            \
+#define DEFINE_UNITS_4(NAME)                                                                            \
+    inline void units_of_##NAME(half8 unit[4], const global uchar *w, ulong i, uint flip)               \
+    {                                                                                                   \
+        const uint4 q = vload4(0, (const global uint *)(w + (i >> 1))) ^ flip;                          \
         unit[0] = pairs_of_##NAME(q.x), unit[1] = pairs_of_##NAME(q.y), unit[2] = pairs_of_##NAME(q.z), \
-        unit[3] = pairs_of_##NAME(q.w);                                                                   \
+        unit[3] = pairs_of_##NAME(q.w);                                                                 \
     }
 DEFINE_UNITS_4(nibbles)
 DEFINE_UNITS_4(e2m1)
@@ -46,12 +43,12 @@ inline void units_of_bytes(half8 unit[4], const global void *w, ulong i, uint fl
 }
 inline void __attribute__((overloadable)) units_of_floats(half8 unit[4], const global half *w, ulong i, uint flip)
 {
-    __attribute__((opencl_unroll_hint)) for (int u = 0; u < 4; ++u)
+    UNROLL_FOR (int u = 0; u < 4; ++u)
         unit[u] = as_half8(pairs_of_halves(vload4(u, (const global uint *)(w + i))));
 }
 inline void __attribute__((overloadable)) units_of_floats(half8 unit[4], const global float *w, ulong i, uint flip)
 {
-    __attribute__((opencl_unroll_hint)) for (int u = 0; u < 4; ++u)
+    UNROLL_FOR (int u = 0; u < 4; ++u)
         unit[u] = convert_half8(vload8(u, w + i).s04152637);
 }
 #define units_of_twos(unit, w, i, flip)

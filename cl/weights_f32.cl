@@ -31,21 +31,21 @@ inline float8 eight_e2m1(uint q)
     return floats_of_halves((p & 0x00070007u) << 9 | (p & 0x00080008u) << 12).s02461357;
 }
 
-#define DEFINE_FLOATS(NAME, W_T) \
+#define DEFINE_FLOATS(NAME, W_T)                                                                            \
     inline void __attribute__((overloadable)) floats_of_##NAME(private float16 *low, private float16 *high, \
                                                                const global W_T *w, uint i, uint flip)
-#define DEFINE_FLOATS_4(NAME)                                         \
-    DEFINE_FLOATS(NAME, uchar)                                        \
-    {                                                                 \
-        const uint4 q = LOAD_16(w + (i >> 1), 0) ^ flip;              \
-        *low = (float16)(eight_##NAME(q.x), eight_##NAME(q.y));       \
-        *high = (float16)(eight_##NAME(q.z), eight_##NAME(q.w));      \
+#define DEFINE_FLOATS_4(NAME)                                    \
+    DEFINE_FLOATS(NAME, uchar)                                   \
+    {                                                            \
+        const uint4 q = LOAD_16(w + (i >> 1), 0) ^ flip;         \
+        *low = (float16)(eight_##NAME(q.x), eight_##NAME(q.y));  \
+        *high = (float16)(eight_##NAME(q.z), eight_##NAME(q.w)); \
     }
-#define DEFINE_FLOATS_8(W_T)                                          \
-    DEFINE_FLOATS(bytes, W_T)                                         \
-    {                                                                 \
-        *low = convert_float16(as_##W_T##16(LOAD_16(w + i, 0)));      \
-        *high = convert_float16(as_##W_T##16(LOAD_16(w + i, 1)));     \
+#define DEFINE_FLOATS_8(W_T)                                      \
+    DEFINE_FLOATS(bytes, W_T)                                     \
+    {                                                             \
+        *low = convert_float16(as_##W_T##16(LOAD_16(w + i, 0)));  \
+        *high = convert_float16(as_##W_T##16(LOAD_16(w + i, 1))); \
     }
 DEFINE_FLOATS_4(nibbles)
 DEFINE_FLOATS_4(e2m1)

@@ -12,7 +12,7 @@ kernel void bench_inspect(const global WORD *values, const ulong live, const ulo
         if (i < live)
             bad += i % columns < used && (value & (WORD)(EXPONENT)) == (WORD)(EXPONENT);
         else
-            touched += value != (WORD)~(WORD)0;
+            touched += value != (WORD) ~(WORD)0;
     }
     if (bad)
         atomic_add((volatile global int *)found, bad);

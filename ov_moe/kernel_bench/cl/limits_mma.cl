@@ -5,7 +5,8 @@ kernel void bench_mma(const int steps, global float *out)
 {
     const uint lane = get_local_id(0) & 31;
     // f16 pairs of 1.0 plus some bits of the mantissa: no zeros, which would draw less power.
-    const uint a0 = 0x3C003C00u + lane * 0x00050003u, a1 = a0 ^ 0x80000011u, a2 = a0 ^ 0x00078000u, a3 = a0 ^ 0x01230321u;
+    const uint a0 = 0x3C003C00u + lane * 0x00050003u, a1 = a0 ^ 0x80000011u, a2 = a0 ^ 0x00078000u,
+               a3 = a0 ^ 0x01230321u;
     const uint b0 = a0 ^ 0x80018007u, b1 = a0 ^ 0x00428024u;
     float c[8][4];
     for (int i = 0; i < 8; ++i)

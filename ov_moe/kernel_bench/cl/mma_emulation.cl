@@ -8,23 +8,23 @@
 #pragma clang optimize off
 
 #define MMA_ATTRIBUTES __attribute__((intel_reqd_sub_group_size(32)))
-#define UNROLL // a hundred copies of what follows take a CPU's compiler minutes
-#define UNROLL_NOT
+#define MMA_FOR for // a hundred copies of what follows take a CPU's compiler minutes
+#define MMA_ROLLED_FOR for
 #define ALWAYS_INLINE inline
 
 typedef local uchar *address_t;
 #define ADDRESS(p) ((local uchar *)(p))
 
 #define COPY_16(to, from, wanted) COPY_16_FILL(to, from, true, wanted)
-#define COPY_16_FILL(to, from, inside, wanted)                                                  \
-    do                                                                                          \
-        if (wanted)                                                                             \
-            *(local uint4 *)(to) = (inside) ? *(const global uint4 *)(from) : (uint4)(0);       \
+#define COPY_16_FILL(to, from, inside, wanted)                                            \
+    do                                                                                    \
+        if (wanted)                                                                       \
+            *(local uint4 *)(to) = (inside) ? *(const global uint4 *)(from) : (uint4)(0); \
     while (0)
-#define COPY_4(to, from, wanted)                                     \
-    do                                                               \
-        if (wanted)                                                  \
-            *(local uint *)(to) = *(const global uint *)(from);      \
+#define COPY_4(to, from, wanted)                                \
+    do                                                          \
+        if (wanted)                                             \
+            *(local uint *)(to) = *(const global uint *)(from); \
     while (0)
 #define COPIES_END_STAGE()
 #define COPIES_WAIT(n)
@@ -37,7 +37,8 @@ inline void load_matrices(uint r[4], const local uchar *base, uint offset)
         r[m] = *(const local uint *)(base + intel_sub_group_shuffle(offset, 8 * m + lane / 4) + lane % 4 * 4);
 }
 // Pointers have no shuffle: the address is taken apart into the group's stages and an offset.
-#define LOAD_MATRICES(r, address) load_matrices(r, (const local uchar *)stages, (uint)((address) - (local uchar *)stages))
+#define LOAD_MATRICES(r, address) \
+    load_matrices(r, (const local uchar *)stages, (uint)((address) - (local uchar *)stages))
 
 // Element k of row `row` of a: lane 4 (row % 8) + k % 8 / 2 holds it; of column n of b: lane 4 n + k % 8 / 2.
 inline float4 mma(float4 c, const uint *a, uint b0, uint b1)

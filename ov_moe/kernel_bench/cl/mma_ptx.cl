@@ -5,28 +5,31 @@
 #if CAT(IS_HALF_, INPUT0_TYPE) && !MMA_EMULATION // rows of f32 are fma's, which is composed behind these files
 
 #define MMA_ATTRIBUTES
-#define UNROLL _Pragma("unroll")
-#define UNROLL_NOT _Pragma("unroll 1")
+#define MMA_FOR _Pragma("unroll") for
+#define MMA_ROLLED_FOR _Pragma("unroll 1") for
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
 // A place in local memory, in bytes.
 typedef uint address_t;
 #define ADDRESS(p) ((uint)(size_t)(p))
 
-// Copies of 16 or 4 bytes where `wanted`, without a branch; FILL writes zeros in place of what is not `inside`. L2 fetches
-// 128 bytes, what the next steps of K read: 1 to 2 % faster.
-#define COPY_16(to, from, wanted)                                                                  \
-    asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0;"                                            \
-                 "@p cp.async.cg.shared.global.L2::128B [%0], [%1], 16;}" ::"r"(to), "l"(from), "r"((int)(wanted)) \
+// Copies of 16 or 4 bytes where `wanted`, without a branch; FILL writes zeros in place of what is not `inside`. L2
+// fetches 128 bytes, what the next steps of K read: 1 to 2 % faster.
+#define COPY_16(to, from, wanted)                                                    \
+    asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0;"                              \
+                 "@p cp.async.cg.shared.global.L2::128B [%0], [%1], 16;}" ::"r"(to), \
+                 "l"(from), "r"((int)(wanted))                                       \
                  : "memory")
-#define COPY_16_FILL(to, from, inside, wanted)                                                           \
-    asm volatile("{.reg .pred p; setp.ne.s32 p, %3, 0;"                                                  \
-                 "@p cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;}" ::"r"(to), "l"(from),      \
-                 "r"((inside) ? 16 : 0), "r"((int)(wanted))                                              \
+#define COPY_16_FILL(to, from, inside, wanted)                                           \
+    asm volatile("{.reg .pred p; setp.ne.s32 p, %3, 0;"                                  \
+                 "@p cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;}" ::"r"(to), \
+                 "l"(from), "r"((inside) ? 16 : 0), "r"((int)(wanted))                   \
                  : "memory")
-#define COPY_4(to, from, wanted)                                                                             \
-    asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0;"                                                      \
-                 "@p cp.async.ca.shared.global [%0], [%1], 4;}" ::"r"(to), "l"(from), "r"((int)(wanted)) : "memory")
+#define COPY_4(to, from, wanted)                                           \
+    asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0;"                    \
+                 "@p cp.async.ca.shared.global [%0], [%1], 4;}" ::"r"(to), \
+                 "l"(from), "r"((int)(wanted))                             \
+                 : "memory")
 #define COPIES_END_STAGE() asm volatile("cp.async.commit_group;" ::: "memory")
 // Waits until only the copies of the last n stages are under way.
 #define COPIES_WAIT(n) asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory")

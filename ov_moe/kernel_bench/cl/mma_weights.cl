@@ -1,14 +1,15 @@
 // Weights of the micro-kernel "mma": from what stands in local memory to operands of the matrix instruction.
 //
-// Lane p (of 4) of a column holds, of 32 neighbours along K, k = 8c + 2p and k + 1 for c < 4: four pairs of f16. A 16-byte
-// unit is 32 weights of 4 bits, 16 of 8 or 8 of f16; the units of a column are TILE_N apart.
+// Lane p (of 4) of a column holds, of 32 neighbours along K, k = 8c + 2p and k + 1 for c < 4: four pairs of f16. A
+// 16-byte unit is 32 weights of 4 bits, 16 of 8 or 8 of f16; the units of a column are TILE_N apart.
 //
 // PACKED 0: weights, scales and zero points as the model stores them.
-// PACKED 1: as ov_moe/kernel_bench/pack.py lays out 4 bits: units [E, K/32, N], lane p's eight nibbles in word p; and one
-// word for scale and zero point, both f16, [E, groups, N]; mma.py has the number of rows from which it pays.
+// PACKED 1: as ov_moe/kernel_bench/pack.py lays out 4 bits: units [E, K/32, N], lane p's eight nibbles in word p; and
+// one word for scale and zero point, both f16, [E, groups, N]; mma.py has the number of rows from which it pays.
 //
-// Rounding: a weight is round_f16((q - zero) * scale), the difference exact: what the model's own f16 decompression gives.
-// Scales of f4e2m1 are below 4, 2^14 times a scale being an f16: others are infinite, and refused in packed weights.
+// Rounding: a weight is round_f16((q - zero) * scale), the difference exact: what the model's own f16 decompression
+// gives. Scales of f4e2m1 are below 4, 2^14 times a scale being an f16: others are infinite, and refused in packed
+// weights.
 
 #if CAT(IS_HALF_, INPUT0_TYPE)
 
@@ -108,8 +109,7 @@ ALWAYS_INLINE void dequantise(uint b[4], const local uint4 *w, int p, uint scale
 #if W_BITS == 4
     const uint4 q = *w;
     const uint word[4] = {q.x, q.y, q.z, q.w}, byte = 0x1111u * p;
-    UNROLL for (int c = 0; c < 4; ++c)
-    {
+    MMA_FOR (int c = 0; c < 4; ++c) {
         const uint twice = select_bytes(word[c], 0, byte);
 #if W_IS_E2M1
         b[c] = mul_halves(E2M1_PAIR(and_xor(twice, 0xF0000000u, twice << 12 & 0xF000u)), scale);
@@ -120,13 +120,12 @@ ALWAYS_INLINE void dequantise(uint b[4], const local uint4 *w, int p, uint scale
 #endif
     }
 #elif W_BITS == 8
-    UNROLL for (int c = 0; c < 4; ++c)
-    {
+    MMA_FOR (int c = 0; c < 4; ++c) {
         const uint q = ((const local uint *)(w + c / 2 * TILE_N))[c % 2 * 2 + p / 2] ^ W_FLIP;
         b[c] = mul_halves(add_halves(select_bytes(q, 0x64646464u, p & 1 ? 0x4342 : 0x4140), zero), scale);
     }
 #else
-    UNROLL for (int c = 0; c < 4; ++c)
+    MMA_FOR (int c = 0; c < 4; ++c)
         b[c] = ((const local uint *)(w + c * TILE_N))[p];
 #endif
 }

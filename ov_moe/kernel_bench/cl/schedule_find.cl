@@ -2,7 +2,8 @@
 //
 // FIND search: binary search in the tile offsets, for every task.
 // FIND walk:   onwards from the expert of the group's last task; a group's tasks come in rising order.
-// FIND tiles:  as the product finds it, but the row tiles of an expert follow each other and share its weights; elsewhere
+// FIND tiles:  as the product finds it, but the row tiles of an expert follow each other and share its weights;
+// elsewhere
 //              the column tiles of a row tile do, and share its rows.
 // SCHEDULE ticket, stride: how the next task is taken, as in the product.
 
@@ -26,7 +27,8 @@ inline bool locate(task_t *task, const global int *plan, int column_tiles, local
         return false;
 #if FIND_ID == FIND_tiles
     for (int e = get_local_id(0); e < EXPERTS; e += LOCAL_SIZE)
-        if (plan[PLAN_TILE_OFFSET + e] * column_tiles <= task->position && task->position < plan[PLAN_TILE_OFFSET + e + 1] * column_tiles)
+        if (plan[PLAN_TILE_OFFSET + e] * column_tiles <= task->position &&
+            task->position < plan[PLAN_TILE_OFFSET + e + 1] * column_tiles)
             shared[1] = e;
     barrier(CLK_LOCAL_MEM_FENCE);
     task->expert = shared[1];
@@ -61,9 +63,11 @@ inline void take(task_t *task, global int *plan, int ticket, int column_tiles, l
 {
 #if SCHEDULE_ID == SCHEDULE_ticket
     if (get_local_id(0) == 0) {
-        const int tasks = plan[PLAN_TILES] * column_tiles, groups = get_num_groups(0), position = first ? (int)get_group_id(0) : task->next;
+        const int tasks = plan[PLAN_TILES] * column_tiles, groups = get_num_groups(0),
+                  position = first ? (int)get_group_id(0) : task->next;
         shared[0] = position;
-        task->next = position < tasks && groups < tasks ? groups + atomic_inc((volatile global int *)plan + ticket) : tasks;
+        task->next =
+            position < tasks && groups < tasks ? groups + atomic_inc((volatile global int *)plan + ticket) : tasks;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     task->position = shared[0];

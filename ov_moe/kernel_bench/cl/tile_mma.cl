@@ -11,9 +11,9 @@
 //   and a run of up take turns.
 // - M: fragment i of warp m owns rows 16 (i WARPS_M + m): a tile with few rows keeps all warps equally busy.
 //
-// Needs K a multiple of 32, N of 8, groups of 32 and fewer than 2^32 elements of x: ov_moe/kernel_bench/mma.py refuses the
-// rest. Needs buffers aligned to 16 bytes and dense, as ov_moe/devices/opencl.py makes them. A row's arithmetic depends on
-// nothing but the row.
+// Needs K a multiple of 32, N of 8, groups of 32 and fewer than 2^32 elements of x: ov_moe/kernel_bench/mma.py refuses
+// the rest. Needs buffers aligned to 16 bytes and dense, as ov_moe/devices/opencl.py makes them. A row's arithmetic
+// depends on nothing but the row.
 
 #if CAT(IS_HALF_, INPUT0_TYPE)
 
@@ -104,16 +104,14 @@ typedef struct {
 ALWAYS_INLINE void plan_copies(copies_t *copies, const matrices_t *matrices, int expert, int column_tile)
 {
     const int lid = get_local_id(0);
-    UNROLL for (int i = 0; i < W_POINTERS; ++i)
-    {
+    MMA_FOR (int i = 0; i < W_POINTERS; ++i) {
         const int unit = lid + i * LOCAL_SIZE, c = PACKED ? unit % TILE_N : unit / W_COLUMN_UNITS;
         const uint row = matrix_row(c, expert, column_tile), before = expert * PART_ROWS;
         const ulong place = PACKED ? ((ulong)expert * (GEMM_K / 32) + unit / TILE_N) * PART_ROWS + row - before
                                    : (ulong)row * (GEMM_K * W_BITS / 128) + unit % W_COLUMN_UNITS;
         copies->w[i] = (PART_OF(c) ? matrices->w[1] : matrices->w[0]) + place * 16;
     }
-    UNROLL for (int i = 0; i < SCALE_COPIES; ++i)
-    {
+    MMA_FOR (int i = 0; i < SCALE_COPIES; ++i) {
         const int unit = lid + i * LOCAL_SIZE;
         if (PACKED) {
             const uint row = matrix_row(unit % (TILE_N / 4) * 4, expert, column_tile) - expert * PART_ROWS;
@@ -128,7 +126,7 @@ ALWAYS_INLINE void plan_copies(copies_t *copies, const matrices_t *matrices, int
 // Starts copy number j of COPIES, a constant: rows of x, then weights, then scales. Nothing is copied behind the last
 // stage. Dead rows are left as they are: mma keeps rows apart, and nobody stores their sums.
 ALWAYS_INLINE void start_copy(const int j, local uint4 *stage, const copies_t *copies, const matrices_t *matrices,
-                    const global half *x, const local uint *source, int rows)
+                              const global half *x, const local uint *source, int rows)
 {
     const int lid = get_local_id(0), k0 = copies->k0;
     const bool more = k0 < GEMM_K;
@@ -143,7 +141,8 @@ ALWAYS_INLINE void start_copy(const int j, local uint4 *stage, const copies_t *c
             COPY_16_FILL(place, from, k0 + 8 * u < GEMM_K, r < (more ? rows : 0));
     } else if (j < X_COPIES + W_COPIES) {
         const int i = j - X_COPIES, unit = lid + i * LOCAL_SIZE;
-        const int c = PACKED ? unit % TILE_N : unit / W_COLUMN_UNITS, v = PACKED ? unit / TILE_N : unit % W_COLUMN_UNITS;
+        const int c = PACKED ? unit % TILE_N : unit / W_COLUMN_UNITS,
+                  v = PACKED ? unit / TILE_N : unit % W_COLUMN_UNITS;
         const global uchar *from = copies->w[i % W_POINTERS] + (ulong)(i / W_POINTERS * W_STRIDE) * (PART_ROWS * 16);
         const address_t place = to + (X_UNITS + v * TILE_N + COLUMN_PLACE(c)) * 16;
         const bool mine = more && (W_UNITS % LOCAL_SIZE == 0 || unit < W_UNITS);
@@ -176,7 +175,7 @@ ALWAYS_INLINE void start_copy(const int j, local uint4 *stage, const copies_t *c
 ALWAYS_INLINE void end_copies(copies_t *copies)
 {
     COPIES_END_STAGE();
-    UNROLL for (int i = 0; i < W_POINTERS; ++i)
+    MMA_FOR (int i = 0; i < W_POINTERS; ++i)
         copies->w[i] += PACKED ? (TILE_K / 32) * PART_ROWS * 16 : TILE_K * W_BITS / 8;
     copies->k0 += TILE_K;
 }
@@ -185,8 +184,8 @@ ALWAYS_INLINE void end_copies(copies_t *copies)
 // fragments hold rows (a constant where this is called). first[q] is the scale of group 0 of the lane's first column in
 // run q.
 ALWAYS_INLINE void multiply(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, int read, int write, copies_t *copies,
-                  const matrices_t *matrices, const global half *x, const local uint *source, int rows,
-                  const uint first[RUNS], int k0, const int live)
+                            const matrices_t *matrices, const global half *x, const local uint *source, int rows,
+                            const uint first[RUNS], int k0, const int live)
 {
     const int lane = get_local_id(0) % 32, warp = get_local_id(0) / 32, g = lane / 4, p = lane % 4;
     const int warp_n = warp % WARPS_N, warp_m = warp / WARPS_N % WARPS_M, warp_k = warp / (WARPS_N * WARPS_M);
@@ -197,13 +196,11 @@ ALWAYS_INLINE void multiply(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, i
     const address_t x_tile = ADDRESS(stage) + x_row * X_ROW_UNITS * 16;
     uint scale[FRAGS_N];
     zero_t zero[FRAGS_N];
-    UNROLL for (int s = 0; s < SUBS / WARPS_K; ++s)
-    {
+    MMA_FOR (int s = 0; s < SUBS / WARPS_K; ++s) {
         const int j = warp_k * (SUBS / WARPS_K) + s;
         // All are dequantised before their mma are issued: an mma that waits for the one before it stalls the warp.
         uint b[FRAGS_N][4];
-        UNROLL for (int n = 0; n < FRAGS_N; ++n)
-        {
+        MMA_FOR (int n = 0; n < FRAGS_N; ++n) {
             if (W_GROUP && (!KEEP_SCALES || s * 32 % SCALE_K == 0)) {
                 const int part = j * 32 / SCALE_K;
 #if PACKED
@@ -216,22 +213,21 @@ ALWAYS_INLINE void multiply(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, i
             }
             dequantise(b[n], w_tile + j * UNITS_PER_SUB * TILE_N + n * 8, p, scale[n], zero[n]);
         }
-        UNROLL for (int h = 0; h < 2; ++h)
-        {
+        MMA_FOR (int h = 0; h < 2; ++h) {
             uint a[FRAGS_M][4];
-            UNROLL for (int i = 0; i < FRAGS_M; ++i)
+            MMA_FOR (int i = 0; i < FRAGS_M; ++i)
                 if (i < live)
-                    LOAD_MATRICES(a[i], x_tile + (i * WARPS_M * 16 * X_ROW_UNITS +
-                                                  ((j * 4 + h * 2 + x_unit) ^ SWIZZLE(x_row))) * 16);
-            UNROLL for (int n = 0; n < FRAGS_N; ++n)
-            {
-                UNROLL for (int i = 0; i < FRAGS_M; ++i)
+                    LOAD_MATRICES(
+                        a[i],
+                        x_tile + (i * WARPS_M * 16 * X_ROW_UNITS + ((j * 4 + h * 2 + x_unit) ^ SWIZZLE(x_row))) * 16);
+            MMA_FOR (int n = 0; n < FRAGS_N; ++n) {
+                MMA_FOR (int i = 0; i < FRAGS_M; ++i)
                     if (i < live)
                         acc[i][n] = mma(acc[i][n], a[i], b[n][2 * h], b[n][2 * h + 1]);
                 // A share of the copies: in one piece they would keep the warp from its products. With two stages they
                 // must arrive within this step, and start at once: 6 % at 8192 tokens.
                 const int slots = STAGES == 2 ? 1 : SUBS / WARPS_K * 2 * FRAGS_N, slot = (s * 2 + h) * FRAGS_N + n;
-                UNROLL for (int c = 0; c < COPIES; ++c)
+                MMA_FOR (int c = 0; c < COPIES; ++c)
                     if (c >= COPIES * slot / slots && c < COPIES * (slot + 1) / slots)
                         start_copy(c, stages + write * STAGE_UNITS, copies, matrices, x, source, rows);
             }
@@ -240,37 +236,34 @@ ALWAYS_INLINE void multiply(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, i
 }
 
 // acc = x rows of the task * weights. On return all work-items may overwrite the stages and source.
-ALWAYS_INLINE void multiply_tile(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, const local uint *source, const global half *x,
-                       const matrices_t *matrices, const task_t *task)
+ALWAYS_INLINE void multiply_tile(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stages, const local uint *source,
+                                 const global half *x, const matrices_t *matrices, const task_t *task)
 {
     const int lane = get_local_id(0) % 32, warp = get_local_id(0) / 32, g = lane / 4;
     const int warp_n = warp % WARPS_N, warp_m = warp / WARPS_N % WARPS_M;
     copies_t copies;
     plan_copies(&copies, matrices, task->expert, task->column_tile);
     uint first[RUNS];
-    UNROLL for (int q = 0; q < RUNS; ++q)
-    {
+    MMA_FOR (int q = 0; q < RUNS; ++q) {
         const int c = warp_n * FRAGS_N * 8 + q * RUN_COLUMNS + g / 2 * (2 * RUN) + g % 2;
         first[q] = matrix_row(c, task->expert, task->column_tile) * GROUPS_K;
     }
-    UNROLL for (int i = 0; i < FRAGS_M; ++i)
-        UNROLL for (int n = 0; n < FRAGS_N; ++n)
+    MMA_FOR (int i = 0; i < FRAGS_M; ++i)
+        MMA_FOR (int n = 0; n < FRAGS_N; ++n)
             acc[i][n] = 0.0f;
     const int live = (task->rows - warp_m * 16 + 16 * WARPS_M - 1) / (16 * WARPS_M); // fragments with rows
 
-    UNROLL for (int s = 0; s < STAGES - 1; ++s)
-    {
-        UNROLL for (int c = 0; c < COPIES; ++c)
+    MMA_FOR (int s = 0; s < STAGES - 1; ++s) {
+        MMA_FOR (int c = 0; c < COPIES; ++c)
             start_copy(c, stages + s * STAGE_UNITS, &copies, matrices, x, source, task->rows);
         end_copies(&copies);
     }
     int read = 0, write = STAGES - 1;
-    UNROLL_NOT
-    for (int step = 0; step < STEPS; ++step) {
+    MMA_ROLLED_FOR (int step = 0; step < STEPS; ++step) {
         COPIES_WAIT(STAGES - 2);
         barrier(CLK_LOCAL_MEM_FENCE); // the stage has arrived for all, and all are done with the one before
 #define MULTIPLY(frags) \
-    multiply(acc, stages, read, write, &copies, matrices, x, source, task->rows, first, step * TILE_K, frags)
+    multiply(acc, stages, read, write, &copies, matrices, x, source, task->rows, first, (step) * TILE_K, frags)
 #if MMA_EMULATION
         MULTIPLY(FRAGS_M); // one copy compiles three times faster
 #else
@@ -292,14 +285,14 @@ ALWAYS_INLINE void multiply_tile(float4 acc[FRAGS_M][FRAGS_N], local uint4 *stag
     const int warp_k = warp / (WARPS_N * WARPS_M), place = warp % (WARPS_N * WARPS_M) * 32 + lane;
 #define SUM(slice, i, n) sums[(((slice) * FRAGS_M + (i)) * FRAGS_N + (n)) * (WARPS_M * WARPS_N * 32) + place]
     if (warp_k > 0)
-        UNROLL for (int i = 0; i < FRAGS_M; ++i)
-            UNROLL for (int n = 0; n < FRAGS_N; ++n)
+        MMA_FOR (int i = 0; i < FRAGS_M; ++i)
+            MMA_FOR (int n = 0; n < FRAGS_N; ++n)
                 SUM(warp_k - 1, i, n) = acc[i][n];
     barrier(CLK_LOCAL_MEM_FENCE);
     if (warp_k == 0)
-        UNROLL for (int s = 0; s < WARPS_K - 1; ++s)
-            UNROLL for (int i = 0; i < FRAGS_M; ++i)
-                UNROLL for (int n = 0; n < FRAGS_N; ++n)
+        MMA_FOR (int s = 0; s < WARPS_K - 1; ++s)
+            MMA_FOR (int i = 0; i < FRAGS_M; ++i)
+                MMA_FOR (int n = 0; n < FRAGS_N; ++n)
                     acc[i][n] += SUM(s, i, n);
     barrier(CLK_LOCAL_MEM_FENCE); // the next task may overwrite the sums
 #endif
@@ -318,43 +311,40 @@ ALWAYS_INLINE void store_run(global half *to, const uint *pairs)
 
 // ---- The interface of a micro-kernel: see gemm.cl
 #define TILE_ATTRIBUTES MMA_ATTRIBUTES
-#define TILE_LOCAL                    \
+#define TILE_LOCAL                   \
     local uint4 stages[LOCAL_UNITS]; \
     local uint source[ROWS_AT_ONCE * X_COPIES] __attribute__((aligned(16)))
 #define TILE_SOURCE(r) source[SOURCE_PLACE(r)]
 #define DEFINE_TILE_WEIGHTS(...)
 #define TILE_SUMS(acc) float4 acc[FRAGS_M][FRAGS_N]
-#define TILE_MULTIPLY(acc, x, task)                                           \
-    {                                                                         \
-        const matrices_t matrices = MATRICES(const global uchar *);           \
-        multiply_tile(acc, stages, source, (x), &matrices, &(task));          \
+#define TILE_MULTIPLY(acc, x, task)                                  \
+    {                                                                \
+        const matrices_t matrices = MATRICES(const global uchar *);  \
+        multiply_tile(acc, stages, source, (x), &matrices, &(task)); \
     }
 // A lane holds, for i < FRAGS_M and h < 2, row MMA_ROW(i, h), and for q < RUNS the 2 RUN columns from MMA_COLUMN(q) on:
 // halves h of acc[i][RUN q .. RUN q + RUN - 1].
 #define MMA_WARP ((int)get_local_id(0) / 32)
 #define MMA_ROW(i, h) (((i) * WARPS_M + MMA_WARP / WARPS_N % WARPS_M) * 16 + (h) * 8 + (int)get_local_id(0) % 32 / 4)
-#define MMA_COLUMN(q)                                                                        \
-    (MMA_WARP % WARPS_N * (FRAGS_N * 8 / PARTS) + (q) / PARTS * RUN_COLUMNS + \
-     (int)get_local_id(0) % 4 * (2 * RUN))
+#define MMA_COLUMN(q) \
+    (MMA_WARP % WARPS_N * (FRAGS_N * 8 / PARTS) + (q) / PARTS * RUN_COLUMNS + (int)get_local_id(0) % 4 * (2 * RUN))
 #define HALF_OF(v, h) ((h) ? (v).zw : (v).xy)
-#define TILE_STORE(acc, STORE)                                                                                 \
-    if (MMA_WARP < WARPS_M * WARPS_N) /* else the sums are in another warp */                                  \
-        UNROLL for (int i = 0; i < FRAGS_M; ++i)                                                               \
-            UNROLL for (int h = 0; h < 2; ++h)                                                                 \
-                UNROLL for (int q = 0; q < RUNS; q += PARTS)                                                   \
-                {                                                                                              \
-                    const int r = MMA_ROW(i, h), run = task.column_tile * TILE_COLUMNS + MMA_COLUMN(q);             \
-                    if (r < task.rows && run < GEMM_N) {                                                       \
-                        uint pairs[RUN];                                                                       \
-                        UNROLL for (int b = 0; b < RUN; ++b)                                                   \
-                        {                                                                                      \
-                            const int column = run + 2 * b;                                                    \
-                            const float2 one = HALF_OF(acc[i][RUN * q + b], h);                                \
-                            const float2 two = HALF_OF(acc[i][RUN * (q + PARTS - 1) + b], h);                  \
+#define TILE_STORE(acc, STORE)                                                                                  \
+    if (MMA_WARP < WARPS_M * WARPS_N) /* else the sums are in another warp */                                   \
+        MMA_FOR (int i = 0; i < FRAGS_M; ++i)                                                                   \
+            MMA_FOR (int h = 0; h < 2; ++h)                                                                     \
+                MMA_FOR (int q = 0; q < RUNS; q += PARTS) {                                                     \
+                    const int r = MMA_ROW(i, h), run = task.column_tile * TILE_COLUMNS + MMA_COLUMN(q);         \
+                    if (r < task.rows && run < GEMM_N) {                                                        \
+                        uint pairs[RUN];                                                                        \
+                        MMA_FOR (int b = 0; b < RUN; ++b) {                                                     \
+                            const int column = run + 2 * b;                                                     \
+                            const float2 one = HALF_OF(acc[i][RUN * q + b], h);                                 \
+                            const float2 two = HALF_OF(acc[i][RUN * (q + PARTS - 1) + b], h);                   \
                             pairs[b] = to_halves(VALUE(column, one.x, two.x), VALUE(column + 1, one.y, two.y)); \
-                        }                                                                                      \
-                        store_run(out + INDEX_OF(OUTPUT0, task.row + r, run), pairs);                                \
-                    }                                                                                          \
+                        }                                                                                       \
+                        store_run(out + INDEX_OF(OUTPUT0, task.row + r, run), pairs);                           \
+                    }                                                                                           \
                 }
 
 #endif
