@@ -15,7 +15,7 @@ from ov_moe.errors import InvalidInputError
 from ov_moe.kernels.attributes import check_layer_name
 from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.choose import choose_model_config
-from ov_moe.kernels.config import ModelConfig
+from ov_moe.kernels.config import ADDRESSED_BY_32_BITS, ModelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.layer_xml import layers
 from ov_moe.model_cache import make_cacheable
@@ -29,7 +29,6 @@ from ov_moe.transformations.operations import blocks_of, moe_operations, port_by
 from ov_moe.transformations.switches import balance_of
 
 _LARGE_ALLOCATIONS = "GPU_ENABLE_LARGE_ALLOCATIONS"
-_ADDRESSED_BY_32_BITS = 2**32
 
 
 def compile_model(
@@ -171,7 +170,7 @@ def large_buffers(operations: list[ov.Node], properties: Mapping[str, Any]) -> b
     if str(properties.get(_LARGE_ALLOCATIONS, False)).upper() in ("TRUE", "YES"):
         return True
     ports = (port for node in operations for port in [*node.inputs(), *node.outputs()])
-    return any(port_bytes(port) > _ADDRESSED_BY_32_BITS for port in ports)
+    return any(port_bytes(port) > ADDRESSED_BY_32_BITS for port in ports)
 
 
 def workload(operations: list[ov.Node], real: Activations) -> Workload:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,27 +19,23 @@ from rich.progress import track
 from rich.table import Table
 
 from ov_moe.devices import ocloc
+from ov_moe.devices.intel_gpus import COMPUTE_UNITS, XMX_SUBGROUPS, intel_gpu
 from ov_moe.devices.ocloc import Build
-from ov_moe.errors import DeviceError
+from ov_moe.errors import OvMoeError
 from ov_moe.kernels.block import BlockSpec
+from ov_moe.kernels.block_program import Rows, block_program
 from ov_moe.kernels.choose import choose_config, decode_config
-from ov_moe.kernels.compose import compiler_options, program
+from ov_moe.kernels.compose import compiler_options
 from ov_moe.kernels.config import STANDARD, KernelConfig
-from ov_moe.kernels.formats import stored_inputs
 from ov_moe.kernels.micro import MICRO_KERNELS, Dpas, MicroKernels
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage
 from ov_moe.spec import Activation, DeviceInfo, Fetch, GateUpLayout, Precision, ProjectionSpec, Workload
 
 MAX_TOKENS = 1024
 FEW = 64
-COMPUTE_UNITS = 512  # of an Arc A770
 # Without XMX, with its sub-groups of 8, and of 16.
 DEVICE_KINDS = tuple(DeviceInfo(COMPUTE_UNITS, xmx, subgroup=xmx or 8) for xmx in (0, 8, 16))
 WORKLOAD = Workload(MAX_TOKENS, 128, 8, 2048, 768)
-# The last four need a newer ocloc than Debian 12's: name them by --device.
-XMX_SUBGROUPS = {"acm-g10": 8, "pvc": 16, "arl-h": 8, "bmg": 16, "lnl-m": 16, "ptl-h": 16}
-Buffers = Literal["float16", "float32"]  # what the plugin's precision hint makes of x, h, d and y
-Buffer = tuple[tuple[int, ...], str]  # shape and element type
 GPT_OSS_ACTIVATION = Activation("swiglu", beta=1.702, limit=7.0, up_offset=1.0)
 
 
@@ -51,11 +47,12 @@ class Variant:
     stage: Stage
     block: BlockSpec
     config: KernelConfig
-    buffers: Buffers = "float16"
+    buffers: Rows = "float16"
 
     def fits(self, device: str) -> bool:
         """Whether the product would choose it there: the rules, and the sub-group size of the device."""
-        return self.subgroup in (None, XMX_SUBGROUPS.get(device, 0 if self.config.micro.half_only else 8))
+        gpu = intel_gpu(device)
+        return self.subgroup in (None, gpu.xmx_subgroup if self.config.micro.half_only else gpu.subgroup)
 
     @property
     def subgroup(self) -> int | None:
@@ -64,24 +61,7 @@ class Variant:
 
     def text(self) -> str:
         """The complete program."""
-        block, real = self.block, self.buffers
-        tokens, rows = block.max_tokens, block.plan_layout.max_rows
-        plan = ((block.plan_layout.size, 1), "int32")
-        x, h, d = ((tokens, block.hidden), real), ((rows, block.h_columns), real), ((rows, block.d_columns), real)
-        inputs: list[Buffer]
-        output: Buffer
-        if self.stage.runs(ROUTE):
-            inputs, output = [((tokens, block.top_k), "int32")], plan
-        elif self.stage.runs(COMBINE):
-            inputs, output = [d, plan, ((tokens, block.top_k), real)], x
-        elif self.stage.runs(DOWN):
-            parts, bias = stored_inputs(block.down, block.experts), ((block.experts, block.hidden), real)
-            inputs, output = [h, plan, *parts, bias], d
-        else:
-            bias = ((block.experts, 2 * block.intermediate), real)
-            rest = [bias] if block.up is None else stored_inputs(block.up, block.experts)
-            inputs, output = [x, plan, *stored_inputs(block.gate, block.experts), *rest], h
-        return program(self.stage, self.config, block.attributes(), inputs, output)
+        return block_program(self.stage, self.config, self.block, self.buffers)
 
 
 def qwen3(precision: Precision, group: int = 0, zero: bool = False) -> BlockSpec:
@@ -160,7 +140,7 @@ def variants(kinds: MicroKernels = MICRO_KERNELS) -> Iterator[Variant]:
 
 def _of_configuration(which: str, config: KernelConfig, every_block: bool) -> Iterator[Variant]:
     """Its GEMMs; for named shapes on both types of activations, and Route and Combine, which know its tiles."""
-    reals: tuple[Buffers, Buffers] = ("float16", "float32")
+    reals: tuple[Rows, Rows] = ("float16", "float32")
     subgroup = config.micro.settings().get("subgroup")
     label = f"{which} {config.micro.name}" + (f" of {subgroup}" if subgroup else "")
     for name, block in {**NAMED, **(OTHERS if every_block else {})}.items():
@@ -203,23 +183,23 @@ def table(device: str, rows: list[tuple[Variant, Build]]) -> Table:
 
 
 def main(
-    device: Annotated[list[str] | None, typer.Option(help=f"Build for this one; {', '.join(ocloc.DEVICES)}.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help=f"Build for one of {', '.join(XMX_SUBGROUPS)}.")] = None,
     only: Annotated[str, typer.Option(help="Build the variants whose kernel or name holds this.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of records instead of a table.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Compilers at a time.")] = 1,
 ) -> None:
     """Build every kernel variant for Intel GPUs with ocloc; the exit code is 1 if one does not build."""
     chosen = [variant for variant in variants() if only in f"{variant.stage.entry} {variant.name}"]
-    work = [(name, variant) for name in device or ocloc.DEVICES for variant in chosen if variant.fits(name)]
-    if not work:
-        raise typer.BadParameter(f"no variant holds {only!r}", param_hint="--only")
     try:
+        work = [(name, variant) for name in device or ocloc.DEVICES for variant in chosen if variant.fits(name)]
+        if not work:
+            raise typer.BadParameter(f"no variant holds {only!r}", param_hint="--only")
         ocloc.find()
         with ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(check, variant, name) for name, variant in work]
             quiet = as_json or not sys.stderr.isatty()
             done = [f.result() for f in track(futures, console=Console(stderr=True), disable=quiet)]
-    except DeviceError as error:
+    except OvMoeError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     rows = [(variant, build) for (_, variant), build in zip(work, done, strict=True)]

@@ -15,7 +15,6 @@ from ov_moe.storage.drafts import scratch
 
 # Gen9 and Gen12 integrated, the first discrete Xe-LP, Arc A770 (XMX, sub-groups of 8), Ponte Vecchio (XMX, of 16).
 DEVICES = ("skl", "tgllp", "dg1", "acm-g10", "pvc")
-XMX_DEVICES = ("acm-g10", "pvc")
 OPTIONS = ("-cl-std=CL2.0",)  # as the custom layers are built
 
 # Asks for the binary's newer form, whose .ze_info section says in text what the registers and memory are used for.

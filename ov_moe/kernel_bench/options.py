@@ -15,6 +15,7 @@ from ov_moe.kernel_bench.measure import FLUSH_BYTES
 from ov_moe.kernel_bench.plan import Plan, read_settings, whole_numbers, words
 from ov_moe.kernel_bench.schedules import find_schedule
 from ov_moe.kernel_bench.shapes import SHAPES, find_shape
+from ov_moe.kernels.block_program import ACTIVATIONS
 
 
 def _help(text: str, names: str = "LIST") -> typer.models.OptionInfo:
@@ -78,6 +79,6 @@ def _stage(word: str) -> str:
 
 
 def _real(word: str) -> str:
-    if word not in ("float16", "float32"):
+    if word not in ACTIVATIONS:
         raise InvalidInputError(f"activations {word!r} are not served: use float16 or float32.")
     return word

@@ -21,11 +21,10 @@ from ov_moe.kernel_bench.row import make_row
 from ov_moe.kernel_bench.schedules import configure
 from ov_moe.kernel_bench.shapes import Shape, block_spec
 from ov_moe.kernel_bench.weights import random_block
+from ov_moe.kernels.block_program import ACTIVATIONS
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.reference import Array
-from ov_moe.spec import Activations, DeviceInfo
-
-_ACTIVATIONS: dict[str, Activations] = {"float16": "f16", "float32": "f32"}
+from ov_moe.spec import DeviceInfo
 
 
 def run_plan(
@@ -57,7 +56,7 @@ def check_plan(plan: Plan, device: DeviceInfo) -> None:
             spec = block_spec(shape, precision, max(plan.tokens), plan.group)
             for schedule in plan.schedules:
                 for tokens in plan.tokens:
-                    configure(schedule, spec, tokens, _ACTIVATIONS[plan.activations], device, plan.settings)
+                    configure(schedule, spec, tokens, ACTIVATIONS[plan.activations], device, plan.settings)
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class Contest:
         case = prepared.case
         for schedule in plan.schedules:
             name = schedule.name
-            activations = _ACTIVATIONS[plan.activations]
+            activations = ACTIVATIONS[plan.activations]
             config = configure(schedule, case.spec, case.inputs.tokens, activations, case.device.info, plan.settings)
             self._configs[name] = config
             try:

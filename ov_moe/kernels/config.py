@@ -14,6 +14,7 @@ from ov_moe.spec import Fetch, Schedule
 STANDARD = "-cl-std=CL2.0"  # as the GPU plugin builds by itself
 # Without it Intel's compiler addresses a buffer by 32 bits, whatever the index's type.
 LARGE_BUFFERS = "-cl-intel-greater-than-4GB-buffer-required"
+ADDRESSED_BY_32_BITS = 2**32  # bytes
 
 
 @dataclass(frozen=True)
