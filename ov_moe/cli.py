@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ov_moe import __version__, bench, doctor, kernel_bench, trace
+from ov_moe import __version__, bench, doctor, kernel_bench, kernel_show, trace
 from ov_moe.commands.console import messages, tables
 from ov_moe.commands.guard import one_sentence
 from ov_moe.errors import InvalidInputError
@@ -39,11 +39,14 @@ class ReportFormat(str, Enum):
     JSON = "json"
 
 
+kernels = typer.Typer(help="The kernels alone: their times on any OpenCL device, their sources.")
+kernels.command("bench")(kernel_bench.bench)
+kernels.command("show")(kernel_show.command)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("bench")(bench.command)
 app.command("doctor")(doctor.command)
 app.add_typer(trace.app, name="trace")
-app.add_typer(kernel_bench.app, name="kernels", help="Measure the kernels alone, on any OpenCL device.")
+app.add_typer(kernels, name="kernels")
 
 
 def _version(wanted: bool) -> None:

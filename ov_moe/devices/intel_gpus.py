@@ -15,11 +15,10 @@ XMX_SUBGROUPS = {
 COMPUTE_UNITS = 512  # of an Arc A770; the number of groups follows from it, and no program
 
 
-def intel_gpu(name: str) -> DeviceInfo:
-    """The GPU of a name; raises InvalidInputError, which lists them, for any other."""
+def intel_gpu(name: str, *others: str) -> DeviceInfo:
+    """The GPU of a name; InvalidInputError, which lists them beside ``others`` that the caller takes, for any other."""
     if name not in XMX_SUBGROUPS:
-        raise InvalidInputError(
-            f"device {name!r} is unknown: name an Intel GPU as ocloc does, {', '.join(XMX_SUBGROUPS)}."
-        )
+        words = ", ".join((*others, *XMX_SUBGROUPS))
+        raise InvalidInputError(f"device {name!r} is unknown: use {words}, as ocloc names Intel's GPUs.")
     xmx = XMX_SUBGROUPS[name]
     return DeviceInfo(COMPUTE_UNITS, xmx, subgroup=xmx or 8)

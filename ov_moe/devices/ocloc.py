@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ov_moe.errors import DeviceError
 from ov_moe.storage.drafts import scratch
@@ -22,6 +25,8 @@ _READABLE = "-ze-allow-zebin"
 # Opcodes are the low 7 bits of an instruction; a compacted one (bit 29) has 8 bytes instead of 16.
 _DPAS = 0x59
 _COMPACTED = 0x20
+_PADDING = re.compile(r"\s*((illegal|nop)\s*|L\d+:)?")
+_DISASSEMBLER = "libiga64.so"
 
 
 @dataclass(frozen=True)
@@ -78,20 +83,68 @@ def build(text: str, entry: str, device: str, options: Sequence[str] = OPTIONS) 
     Raises:
         DeviceError: ocloc is not installed, or its output is not what this module can read.
     """
-    ocloc = find()
     with scratch("ov-moe-ocloc") as folder:
-        (folder / "program.cl").write_text(text, encoding="utf-8")
-        command = [ocloc, "compile", "-file", "program.cl", "-device", device]
-        command += ["-options", " ".join(options), "-internal_options", _READABLE]
-        start = time.perf_counter()
-        done = subprocess.run(command, cwd=folder, capture_output=True, check=False, text=True, errors="replace")
-        seconds = time.perf_counter() - start
-        log = f"{done.stdout}\n{done.stderr}"
-        binaries = list(folder.glob("*.bin"))
-        # "INVALID opcode dpas": the code generator left the instruction out and reported success, as on skl.
-        if done.returncode or not binaries or "INVALID opcode" in log:
-            return Build(device, entry, seconds, error=_complaint(log) or f"ocloc left with {done.returncode}")
-        return _describe(binaries[0].read_bytes(), log, device, entry, seconds)
+        return _build(folder, text, entry, device, options)
+
+
+def disassemble(text: str, entry: str, device: str, options: Sequence[str] = OPTIONS) -> tuple[Build, str]:
+    """Compile a whole program; describe one of its kernels, and give its instructions, one a line.
+
+    Args as of ``build``.
+
+    Raises:
+        DeviceError: As ``build``; the program does not build, or ocloc cannot disassemble here.
+    """
+    with scratch("ov-moe-ocloc") as folder:
+        done = _build(folder, text, entry, device, options)
+        if done.error is not None:
+            raise DeviceError(f"{entry} does not build for {device}: {done.error.splitlines()[0].rstrip('.')}.")
+        parts = folder / "parts"
+        parts.mkdir()
+        command = [find(), "disasm", "-file", next(folder.glob("*.bin")).name, "-device", device, "-dump", parts.name]
+        said = subprocess.run(
+            command, cwd=folder, env=_with_disassembler(folder), capture_output=True, check=False, text=True
+        )
+        code = parts / f".text.{entry}.asm"
+        if not code.is_file():
+            last = (f"{said.stdout}\n{said.stderr}".strip().splitlines() or ["nothing"])[-1].rstrip(".")
+            raise DeviceError(
+                f"ocloc does not disassemble {entry} for {device} (it says: {last}): it needs Intel's libiga64, which "
+                "`apt install libigc1` brings (Debian, Ubuntu)."
+            )
+        lines = code.read_text(encoding="utf-8").splitlines()
+        while lines and _PADDING.fullmatch(lines[-1]):  # the compiler fills the last pages up
+            lines.pop()
+        return done, "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _with_disassembler(folder: Path) -> dict[str, str]:
+    """This environment, with libiga64 under the name by which ocloc loads it: Debian's package has others alone."""
+    listed = ""
+    with suppress(OSError):  # no Linux
+        listed = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, check=False, text=True).stdout
+    found = re.search(r"libiga64\.so\S* .*=> (\S+)", listed)
+    if found is None:
+        return dict(os.environ)
+    (folder / _DISASSEMBLER).symlink_to(found[1])
+    paths = (os.environ.get("LD_LIBRARY_PATH"), str(folder))  # what the user names comes first
+    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, paths))}
+
+
+def _build(folder: Path, text: str, entry: str, device: str, options: Sequence[str]) -> Build:
+    ocloc = find()
+    (folder / "program.cl").write_text(text, encoding="utf-8")
+    command = [ocloc, "compile", "-file", "program.cl", "-device", device]
+    command += ["-options", " ".join(options), "-internal_options", _READABLE]
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=False, text=True, errors="replace")
+    seconds = time.perf_counter() - start
+    log = f"{done.stdout}\n{done.stderr}"
+    binaries = list(folder.glob("*.bin"))
+    # "INVALID opcode dpas": the code generator left the instruction out and reported success, as on skl.
+    if done.returncode or not binaries or "INVALID opcode" in log:
+        return Build(device, entry, seconds, error=_complaint(log) or f"ocloc left with {done.returncode}")
+    return _describe(binaries[0].read_bytes(), log, device, entry, seconds)
 
 
 def _complaint(log: str) -> str:

@@ -78,7 +78,8 @@ class OpenCLDevice:
         return pool_groups(self.info)
 
     @functools.cached_property
-    def _standard(self) -> str:
+    def standard(self) -> str:
+        """The version of OpenCL C that programs are built with, e.g. ``CL2.0``."""
         # The GPU plugin builds with 2.0; a driver of OpenCL 3.0 may have 1.2 and 3.0 alone.
         try:
             versions = {entry.version >> 22 for entry in self.device.opencl_c_all_versions}
@@ -172,7 +173,7 @@ class OpenCLDevice:
                 warnings.simplefilter("ignore", self._cl.CompilerWarning)
                 program = self._cl.Program(self._context, text)
                 # Where others imported pyopencl: not even then its cache, see pyopencl_import.
-                return program.build([f"-cl-std={self._standard}", *options], cache_dir=False)
+                return program.build([f"-cl-std={self.standard}", *options], cache_dir=False)
         except self._cl.Error as error:
             raise DeviceError(f"{entry} does not build on {self.name}: {_first_error(str(error))}.") from error
 

@@ -81,7 +81,7 @@ def main(schedule: str, plant: str) -> None:
     from ov_moe.kernels.geometry import WorkSize
 
     class Simulated(OpenCLDevice):
-        _standard = "CL1.2"  # its driver says it had others
+        standard = "CL1.2"  # its driver says it had others
 
         def launch(self, text, entry, size, inputs, output, options=(), plan=None):
             if plant and entry == f"ov_moe_{PLANTED[plant][0]}":
