@@ -23,7 +23,7 @@ ACTIVATIONS: Mapping[str, Activations] = {"float16": "f16", "float32": "f32"}
 
 
 def buffers(stage: Stage, block: BlockSpec, rows: Rows) -> tuple[list[Buffer], Buffer]:
-    """The inputs and the output of a stage, with scales in f16 where the format has real ones."""
+    """The inputs and the output of a stage; scales are f16 where the format has real ones, no bias is one number."""
     tokens, pairs = block.max_tokens, block.plan_layout.max_rows
     plan: Buffer = ((block.plan_layout.size, 1), "int32")
     x: Buffer = ((tokens, block.hidden), rows)
@@ -34,8 +34,9 @@ def buffers(stage: Stage, block: BlockSpec, rows: Rows) -> tuple[list[Buffer], B
     if stage.runs(COMBINE):
         return [d, plan, ((tokens, block.top_k), rows)], x
     if stage.runs(DOWN):
-        return [h, plan, *stored_inputs(block.down, block.experts), ((block.experts, block.hidden), rows)], d
-    bias: Buffer = ((block.experts, 2 * block.intermediate), rows)
+        bias: Buffer = ((block.experts, block.hidden) if block.down_bias else (1,), rows)
+        return [h, plan, *stored_inputs(block.down, block.experts), bias], d
+    bias = ((block.experts, 2 * block.intermediate) if block.gate_bias else (1,), rows)
     rest = [bias] if block.up is None else stored_inputs(block.up, block.experts)
     return [x, plan, *stored_inputs(block.gate, block.experts), *rest], h
 

@@ -38,6 +38,7 @@ KNOW_EACH_OTHER = {"devices", "virtual_gpu"}
 WITHOUT_OPENVINO = (
     "kernels",
     "kernel_bench",
+    "kernel_show",
     "virtual_gpu",
     "devices/intel_cpu_runtime",
     "devices/opencl",

@@ -18,7 +18,8 @@ from pipeline_folders import make
 SMALLER = {
     "bench": "--prompt-tokens 9 --new-tokens 2 --rounds 1 --iterations 1 --warm-up 0 --no-proof",
     "doctor": "--no-probe",
-    "kernels": "--shape 64/32/64/8 --tokens 9 --repeats 2 --seconds 0",
+    "kernels bench": "--shape 64/32/64/8 --tokens 9 --repeats 2 --seconds 0",
+    "kernels show": "",
     "trace": "",
     "optimize": "",
 }
@@ -34,8 +35,9 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text(TEXTS, encoding="utf-8")
     for line in commands(page, "ov-moe "):
         words = shlex.split(re.sub(r"\[MODEL\]", "MODEL_FOLDER", line))[1:]
+        smaller = next(options for start, options in SMALLER.items() if " ".join(words).startswith(start))
         done = subprocess.run(
-            [sys.executable, "-m", "ov_moe.cli", *words, *shlex.split(SMALLER[words[0]])],
+            [sys.executable, "-m", "ov_moe.cli", *words, *shlex.split(smaller)],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -43,5 +45,5 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{line}: {done.stderr}"
-        files = [word for word in words if re.search(r"\.(csv|json|png)$", word) and "@" not in word]
+        files = [word for word in words if re.search(r"\.(csv|json|png|cl)$", word) and "@" not in word]
         assert [file for file in files if not (tmp_path / file).is_file()] == [], line
