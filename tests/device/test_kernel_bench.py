@@ -160,7 +160,9 @@ def broken(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
 
 WRONG = [
     pytest.param("= get_global_offset(2);", "= get_global_offset(2) / 2 * 2;", "were not written", id="expert"),
-    pytest.param("task->block = get_group_id(0);", "task->block = get_group_id(0) + 1;", "not written", id="block"),
+    pytest.param(
+        "task->column_tile = get_group_id(0);", "task->column_tile = get_group_id(0) + 1;", "not written", id="block"
+    ),
     pytest.param("task->rows = min(TILE_M, end - task->row);", "task->rows = end - task->row - 1;", "not", id="a row"),
     pytest.param("const int begin = ", "@ const int begin = ", "does not build", id="no program"),
 ]
