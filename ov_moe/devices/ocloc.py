@@ -109,8 +109,8 @@ def disassemble(text: str, entry: str, device: str, options: Sequence[str] = OPT
         if not code.is_file():
             last = (f"{said.stdout}\n{said.stderr}".strip().splitlines() or ["nothing"])[-1].rstrip(".")
             raise DeviceError(
-                f"ocloc does not disassemble {entry} for {device} (it says: {last}): it needs Intel's libiga64, which "
-                "`apt install libigc1` brings (Debian, Ubuntu)."
+                f"ocloc does not disassemble {entry} for {device} (it says: {last}): it needs the "
+                "libiga64 of Intel's compiler, which Debian and Ubuntu have in libigc1 or libigc2."
             )
         lines = code.read_text(encoding="utf-8").splitlines()
         while lines and _PADDING.fullmatch(lines[-1]):  # the compiler fills the last pages up
@@ -119,7 +119,7 @@ def disassemble(text: str, entry: str, device: str, options: Sequence[str] = OPT
 
 
 def _with_disassembler(folder: Path) -> dict[str, str]:
-    """This environment, with libiga64 under the name by which ocloc loads it: Debian's package has others alone."""
+    """This environment, with libiga64 under the name by which ocloc 22.43 loads it: Debian 12 has others alone."""
     listed = ""
     with suppress(OSError):  # no Linux
         listed = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, check=False, text=True).stdout
