@@ -20,11 +20,6 @@
 #define WORK_GROUP __attribute__((reqd_work_group_size(LOCAL_SIZE, 1, 1)))
 #define CEIL_DIV(a, b) (((a) + (b) - 1) / (b))
 
-#define SCHEDULE_grid 0
-#define SCHEDULE_ticket 1
-#define SCHEDULE_stride 2
-#define SCHEDULE_ID CAT(SCHEDULE_, SCHEDULE)
-
 // Whether rows are f16 is known only here: the plugin's precision hint decides.
 #define IS_HALF_half 1
 #define IS_HALF_float 0

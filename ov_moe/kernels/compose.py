@@ -25,6 +25,14 @@ OPENCL_TYPES = {
 }
 
 
+# The last one is for ablation: a pool without a counter.
+_SCHEDULES = {
+    "grid": "schedule_grid.cl",
+    "ticket": "schedule_ticket.cl",
+    "stride": "ov_moe.kernel_bench:cl/schedule_stride.cl",
+}
+
+
 @functools.cache
 def read_source(name: str) -> str:
     """The text of a file of ``ov_moe.cl``, or, as ``package:path``, of another package."""
@@ -37,12 +45,17 @@ def file_name(name: str) -> str:
     return name.rpartition(":")[2].rpartition("/")[2]
 
 
+def schedule_sources(config: KernelConfig) -> tuple[str, ...]:
+    """The sources that say which task a work-group computes next."""
+    return "schedule.cl", _SCHEDULES[config.tasks]
+
+
 def sources(stage: Stage, config: KernelConfig) -> tuple[str, ...]:
-    """The sources of a stage's program, in order: of all micro-kernels only the one that it needs."""
+    """The sources of a stage's program, in order: of all schedules and micro-kernels only those that it needs."""
     if not stage.multiplies:
         return stage.sources
     stand_in = Fma.sources if config.micro.half_only else ()
-    return (*stage.sources, *config.micro.sources, *stand_in, *stage.rest)
+    return (*stage.sources, *schedule_sources(config), *config.micro.sources, *stand_in, *stage.rest)
 
 
 def stage_source(stage: Stage, config: KernelConfig) -> str:

@@ -43,9 +43,14 @@ class KernelConfig:
         if self.route_size < 32 or self.route_size % 32:
             raise InvalidInputError(f"route_size is {self.route_size}, it must be a positive multiple of 32.")
 
+    @property
+    def tasks(self) -> str:
+        """How a work-group finds its tasks: ``grid``, or how the pool fetches."""
+        return "grid" if self.schedule == "grid" else self.fetch
+
     def defines(self) -> dict[str, str]:
         """The preprocessor definitions that stand for this configuration, where there is a micro-kernel."""
-        return {"SCHEDULE": "grid" if self.schedule == "grid" else self.fetch, **self.micro.defines()}
+        return {"SCHEDULE": self.tasks, **self.micro.defines()}
 
     def settings(self) -> dict[str, Any]:
         """All of it, flat, as reports show it."""

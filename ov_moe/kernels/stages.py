@@ -12,7 +12,7 @@ class Stage:
     Attributes:
         op_type: Type name of the OpenVINO operation.
         entry: Name of the kernel function.
-        sources: Files of ``ov_moe.cl``, joined in this order; those of the micro-kernel come between them and ``rest``.
+        sources: Files of ``ov_moe.cl``, in this order; schedule and micro-kernel come between them and ``rest``.
         inputs: Number of inputs; they are the kernel's first arguments, the output is the last.
         attributes: Attributes of the operation that the kernel is built with; the define is the upper case.
         defines: Definitions that are the same for every operation of the stage.
@@ -42,7 +42,7 @@ class Stage:
 _BLOCK = ("experts", "top_k", "max_tokens")
 _SIZES = (*_BLOCK, "hidden", "intermediate")
 _ROWS = ("common.cl", "exponents.cl")
-_GEMM = (*_ROWS, "schedule.cl", "weights.cl", "gemm.cl")
+_GEMM = (*_ROWS, "weights.cl", "gemm.cl")
 _GATE_UP = ("activation.cl", "gate_up.cl")
 # What a micro-kernel knows of its stage: matrices that share the rows, the columns of the result, the axis that is
 # summed over, and the projection whose format the matrices have.

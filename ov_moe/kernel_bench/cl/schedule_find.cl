@@ -1,4 +1,4 @@
-// Benchmark only, in place of cl/schedule.cl: the pool with other ways from a task to its tile.
+// Benchmark only, in place of cl/schedule.cl and the file behind it: the pool with other ways from a task to its tile.
 //
 // FIND search: binary search in the tile offsets, for every task.
 // FIND walk:   onwards from the expert of the group's last task; a group's tasks come in rising order.
@@ -15,6 +15,10 @@ typedef struct {
     int position; // the linear task
     int next;     // ticket: the linear task after this one, known to the first work-item
 } task_t;
+
+#define SCHEDULE_ticket 1
+#define SCHEDULE_stride 2
+#define SCHEDULE_ID CAT(SCHEDULE_, SCHEDULE)
 
 #define FIND_search 0
 #define FIND_walk 1

@@ -1,5 +1,6 @@
-// Benchmark only, in place of cl/schedule.cl: one launch an expert. The launch's offset along the third dimension
-// names the expert; its groups are (column tiles, row tiles of that expert), and stride where there are fewer.
+// Benchmark only, in place of cl/schedule.cl and the file behind it: one launch an expert. The launch's offset along
+// the third dimension names the expert; its groups are (column tiles, row tiles of that expert), and stride where there
+// are fewer.
 
 typedef struct {
     int expert;
