@@ -84,30 +84,47 @@ def prepare(
     """Do all that ``compile_model`` does but the compilation, for those who compile elsewhere.
 
     On a GPU the custom-layer file is written, and the operations get the hash of the kernels; elsewhere they get the
-    model's ``balance``. The model must then be compiled for this device with the properties that are returned.
-
-    Where the properties ask for a model cache without weights (``CACHE_MODE=OPTIMIZE_SIZE``), a warning on the logger
-    ``ov_moe`` says what it will not do: see ov_moe.model_cache.
+    model's ``balance``. The model must then be compiled for this device with the properties that are returned. A model
+    cache without weights (``CACHE_MODE=OPTIMIZE_SIZE``) brings a warning: see ov_moe.model_cache.
 
     Args:
         core: The Core that will compile; it learns ov-moe's operations.
         model: The rewritten model.
-        device: As for ``compile_model``.
+        device: As for ``compile_model``, and so are the others.
         config: Properties to which those of ov-moe are added.
-        fetch: As for ``compile_model``.
-        groups: As for ``compile_model``.
-        micro_kernel: As for ``compile_model``.
+        fetch: See ``device``.
+        groups: See ``device``.
+        micro_kernel: See ``device``.
 
     Returns:
         ``config``, and on a GPU the CONFIG_FILE with ov-moe's kernels.
 
     Raises:
-        InvalidInputError: The model holds no ov-moe operation, the config names its own CONFIG_FILE, or an argument
-            or variable is out of range or of another type.
-        DeviceError: The device is not served, this machine lacks it, or other users could write to ov-moe's cache
-            folder.
+        InvalidInputError: As for ``compile_model``.
+        DeviceError: As for ``compile_model``, but what OpenVINO cannot compile.
         OutputError: ov-moe's cache folder cannot be written.
     """
+    operations = _checked(core, model, config)
+    target = parse_target(core, device)
+    properties = dict(config or {})
+    warn_of_own_moe(core, target, properties)
+    register(core)
+    options = Config.from_environment(fetch=fetch, groups=groups, micro_kernel=micro_kernel)
+    make_cacheable(core, model, target, properties)
+    if target.gpu:
+        real = activations(core, target, properties)
+        kernels = kernel_config(model, target, options.fetch, options.groups, options.micro_kernel, real)
+        build = _write_layers(operations, kernels, properties)
+    else:
+        evaluation_device()  # refuses now what the first inference would
+        build = balance_of(model)
+    for node in operations:
+        node.set_attribute("build", build)
+    return properties
+
+
+def _checked(core: ov.Core, model: ov.Model, config: Mapping[str, Any] | None) -> list[ov.Node]:
+    """The operations of a rewritten model; raises InvalidInputError for what ``prepare`` refuses of its arguments."""
     check_type("core", core, ov.Core, "an openvino.Core")
     check_type("model", model, ov.Model, "an openvino.Model, as from core.read_model")
     check_type("config", config, (Mapping, type(None)), "a mapping of properties, or None")
@@ -121,29 +138,19 @@ def prepare(
         )
     for node in operations:
         check_layer_name(str(node.get_friendly_name()))
-    target = parse_target(core, device)
-    properties = dict(config or {})
-    warn_of_own_moe(core, target, properties)
-    register(core)
-    options = Config.from_environment(fetch=fetch, groups=groups, micro_kernel=micro_kernel)
-    make_cacheable(core, model, target, properties)
-    if target.gpu:
-        if "CONFIG_FILE" in properties:
-            raise InvalidInputError(
-                "The config names a CONFIG_FILE, and the GPU plugin takes only one, which ov-moe writes itself: "
-                "leave it out."
-            )
-        real = activations(core, target, properties)
-        kernels = kernel_config(model, target, options.fetch, options.groups, options.micro_kernel, real)
-        found = layers(kernels, work_sizes(operations, kernels), large_buffers(operations, properties))
-        properties["CONFIG_FILE"] = str(found.write(*places(cache_folder(), "layers")))
-        build = found.build
-    else:
-        evaluation_device()  # refuses now what the first inference would
-        build = balance_of(model)
-    for node in operations:
-        node.set_attribute("build", build)
-    return properties
+    return operations
+
+
+def _write_layers(operations: list[ov.Node], kernels: ModelConfig, properties: dict[str, Any]) -> str:
+    """Write the custom-layer file and name it in the properties; returns the hash of its kernels."""
+    if "CONFIG_FILE" in properties:
+        raise InvalidInputError(
+            "The config names a CONFIG_FILE, and the GPU plugin takes only one, which ov-moe writes itself: "
+            "leave it out."
+        )
+    found = layers(kernels, work_sizes(operations, kernels), large_buffers(operations, properties))
+    properties["CONFIG_FILE"] = str(found.write(*places(cache_folder(), "layers")))
+    return found.build
 
 
 def kernel_config(

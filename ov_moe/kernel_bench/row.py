@@ -41,43 +41,59 @@ def make_row(
         limits: Of the device, or None where they were not measured.
         labels: ``shape``, ``distribution``, ``seed``, ``baseline`` and ``repro`` of the row.
     """
-    spec, counts = case.spec, case.counts
-    cost = stage_cost(stage, case.weights.block, counts, case.inputs.tokens, case.inputs.x.dtype.itemsize)
-    absolute = timing if case.device.is_gpu else None
-    seconds = absolute.median * 1e-3 if absolute is not None else None
-    bound, least = cost.bound(limits) if limits is not None and seconds else (None, None)
-    groups, live, launched = run.groups(stage) if run is not None else (None, None, None)
     return Row(
-        hidden=spec.hidden,
-        intermediate=spec.intermediate,
-        experts=spec.experts,
-        top_k=spec.top_k,
-        precision=spec.gate.label(),
-        tokens=case.inputs.tokens,
-        room=spec.max_tokens,
-        skew=float(counts.max() / max(counts.mean(), 1e-9)),
+        **_of_case(case, config),
+        **_of_timing(case, stage, timing, limits),
+        **_of_groups(run, stage),
         stage=stage,
         schedule=schedule.name,
-        config=" ".join(f"{name}={value}" for name, value in config.settings().items()),
         host_counts=schedule.host_counts,
         ok=not checked.why,
         why=checked.why,
         error=checked.error,
         tolerance=checked.tolerance,
-        ms=None if absolute is None else absolute.median,
-        ms_low=None if absolute is None else absolute.low,
-        ms_high=None if absolute is None else absolute.high,
-        spread=None if timing is None else timing.spread,
-        runs=0 if timing is None else timing.runs,
-        tflops=cost.flops / seconds * 1e-12 if seconds else None,
-        gbs=cost.bytes / seconds * 1e-9 if seconds else None,
-        bound=bound,
-        fraction=least / seconds if least is not None and seconds else None,
-        launches=launched,
-        groups=groups,
-        live=live,
-        rows=int(counts.sum()),
-        padded=padded_rows(counts, config.micro.tile_m),
         ratio=baseline.median / timing.median if baseline is not None and timing is not None else None,
         **labels,
     )
+
+
+def _of_case(case: Case, config: KernelConfig) -> dict[str, Any]:
+    """The block, its tokens and their routing, and what the kernels are built with."""
+    spec, counts = case.spec, case.counts
+    return {
+        "hidden": spec.hidden,
+        "intermediate": spec.intermediate,
+        "experts": spec.experts,
+        "top_k": spec.top_k,
+        "precision": spec.gate.label(),
+        "tokens": case.inputs.tokens,
+        "room": spec.max_tokens,
+        "skew": float(counts.max() / max(counts.mean(), 1e-9)),
+        "config": " ".join(f"{name}={value}" for name, value in config.settings().items()),
+        "rows": int(counts.sum()),
+        "padded": padded_rows(counts, config.micro.tile_m),
+    }
+
+
+def _of_timing(case: Case, stage: str, timing: Timing | None, limits: Limits | None) -> dict[str, Any]:
+    """Times and what follows from them; but for their spread only of a GPU."""
+    cost = stage_cost(stage, case.weights.block, case.counts, case.inputs.tokens, case.inputs.x.dtype.itemsize)
+    absolute = timing if case.device.is_gpu else None
+    seconds = absolute.median * 1e-3 if absolute is not None else None
+    bound, least = cost.bound(limits) if limits is not None and seconds else (None, None)
+    return {
+        "ms": None if absolute is None else absolute.median,
+        "ms_low": None if absolute is None else absolute.low,
+        "ms_high": None if absolute is None else absolute.high,
+        "spread": None if timing is None else timing.spread,
+        "runs": 0 if timing is None else timing.runs,
+        "tflops": cost.flops / seconds * 1e-12 if seconds else None,
+        "gbs": cost.bytes / seconds * 1e-9 if seconds else None,
+        "bound": bound,
+        "fraction": least / seconds if least is not None and seconds else None,
+    }
+
+
+def _of_groups(run: Run | None, stage: str) -> dict[str, Any]:
+    groups, live, launched = run.groups(stage) if run is not None else (None, None, None)
+    return {"groups": groups, "live": live, "launches": launched}
