@@ -27,10 +27,14 @@ from ov_moe.spec import Activation, GateUpLayout, ProjectionSpec
 
 Array = npt.NDArray[np.float64]
 
-# Those that this module decodes by itself: it does not ask ov_moe.kernels.formats.
-PRECISIONS = ("f32", "f16", "u8", "i8", "u4", "i4", "f4e2m1")
 # What the 16 codes of f4e2m1 stand for (OCP Microscaling Formats 1.0): sign, two bits of exponent, one of mantissa.
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+# The same of every format that is no integer.
+CODES: dict[str, Array] = {
+    "f4e2m1": E2M1,
+}
+# Those that this module decodes by itself: it does not ask ov_moe.kernels.formats.
+PRECISIONS = ("f32", "f16", "u8", "i8", "u4", "i4", *CODES)
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
@@ -100,18 +104,16 @@ def dequantize(
             f"{spec.precision} weights in groups of {spec.group_size} with {'no' if scale is None else 'a'} scale and "
             f"{'no' if zero_point is None else 'a'} zero point: integers have groups and scales, f16 and f32 neither."
         )
-    if spec.precision == "f4e2m1" and zero_point is not None:
-        raise InvalidInputError("f4e2m1 weights have a sign of their own and no zero point.")
+    codes = CODES.get(spec.precision)
+    if codes is not None and zero_point is not None:
+        raise InvalidInputError(f"{spec.precision} weights have a sign of their own and no zero point.")
     if scale is None:
         return values.reshape(-1, spec.n, spec.k).astype(np.float64)
-    four_bit, signed = spec.precision in ("u4", "i4"), spec.precision in ("i4", "i8")
+    four_bit = spec.precision in ("u4", "i4") or (codes is not None and codes.size == 16)
 
     def numbers(stored: npt.NDArray[np.generic], count: int) -> Array:
-        if spec.precision == "f4e2m1":
-            return E2M1[unpack_nibbles(stored.view(np.uint8), False, count)]
-        if four_bit:
-            return unpack_nibbles(stored.view(np.uint8), signed, count).astype(np.float64)
-        return stored.reshape(-1).astype(np.float64)
+        found = unpack_nibbles(stored.view(np.uint8), spec.precision == "i4", count) if four_bit else stored.reshape(-1)
+        return found.astype(np.float64) if codes is None else codes[found.astype(np.uint8)]
 
     count = scale.size * spec.group_size
     grouped = numbers(values, count).reshape(-1, spec.group_size)

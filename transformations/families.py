@@ -13,7 +13,12 @@ from .unrolled import masked
 
 Finder = Callable[[ov.Model], tuple[list[MoEBlock], list[Skipped]]]
 
-FAMILIES: tuple[Finder, ...] = (separate.find, fused.find, masked.find, by_expert.find)
+FAMILIES: tuple[Finder, ...] = (
+    separate.find,
+    fused.find,
+    masked.find,
+    by_expert.find,
+)
 
 
 def find_blocks(model: ov.Model) -> tuple[list[MoEBlock], list[Skipped]]:

@@ -15,7 +15,7 @@ from openvino.op import Constant
 
 from ov_moe.kernels.attributes import Attribute
 from ov_moe.kernels.block import BlockSpec
-from ov_moe.kernels.formats import FOUR_BIT
+from ov_moe.kernels.formats import FORMATS
 from ov_moe.kernels.plan import ID_ABSENT
 from ov_moe.kernels.stages import COMBINE, DOWN, ROUTE, Stage, for_decode
 from ov_moe.ops import operation_of
@@ -24,7 +24,11 @@ from ov_moe.ops.base import MoEOp
 from .block import MoEBlock
 from .nodes import reshaped
 from .raw_bytes import as_u8
+from .walk import element_type
 from .weights import ExpertWeights
+
+# What a kernel can have; of every other type it takes the bytes.
+KERNEL_TYPES = frozenset(row.storage for row in FORMATS.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +131,7 @@ def _inputs(weights: ExpertWeights, port: int) -> list[ov.Output]:
 
     Constants of types that a kernel cannot have become u8 ones over the same bytes.
     """
-    four_bit = weights.spec.precision in FOUR_BIT
-    values = as_u8(weights.values) if four_bit else weights.values
+    values = weights.values if weights.spec.precision in KERNEL_TYPES else as_u8(weights.values)
     scale, zeros = weights.scale, weights.zero_point
     return [values.output(0), _or_stand_in(scale, port + 1), _or_stand_in(zeros, port + 2)]
 
@@ -144,7 +147,7 @@ def _or_stand_in(constant: Constant | None, port: int) -> ov.Output:
     """
     if constant is None:
         return ops.constant(np.array([[port]], np.float32)).output(0)
-    if constant.get_element_type().get_type_name() in (*FOUR_BIT, "f8e8m0"):
+    if element_type(constant.output(0)) not in KERNEL_TYPES:
         return as_u8(constant, [1, int(constant.get_byte_size())]).output(0)
     return constant.output(0)
 

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 import numpy as np
 from openvino.op import Constant
 
+from ov_moe.kernels.formats import FORMATS, SCALED
+
 from .not_matched import NotMatched
 from .walk import element_type
 
-BITS = {"u4": 4, "i4": 4, "f4e2m1": 4, "u8": 8, "i8": 8, "f8e8m0": 8}
+# Of an element: the narrowest formats first, and the bytes of scales.
+BITS = {**{name: FORMATS[name].bits for name in sorted(SCALED, key=lambda name: FORMATS[name].bits)}, "f8e8m0": 8}
 
 
 def as_u8(constant: Constant, shape: Sequence[int] | None = None) -> Constant:
-    """A u8 Constant over the memory of a u4, i4, f4e2m1, u8, i8 or f8e8m0 Constant.
+    """A u8 Constant over the memory of a Constant of any type in ``BITS``.
 
     The obvious ways fail in openvino 2026.4: sharing ``constant.data`` is refused (read-only),
     ``op.constant`` copies, and a Tensor over the array or ``get_tensor_view()`` inside a Constant dangles

@@ -111,6 +111,10 @@ class Mma(MicroKernel):
             ),
             (same, f"gate ({gate.label()}) and up ({up.label() if up else ''}) must have one format"),
             (all(part.precision != "f32" for part in parts), "weights are f32"),
+            (
+                all(FORMATS[part.precision].codes is None or part.precision == "f4e2m1" for part in parts),
+                "of weights that are no integers it takes f4e2m1 alone",
+            ),
             (all(part.group_size % LOAD_K == 0 for part in parts), f"groups must be multiples of {LOAD_K} weights"),
         )
         return next((reason for holds, reason in rules if not holds), None)

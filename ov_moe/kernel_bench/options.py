@@ -16,6 +16,7 @@ from ov_moe.kernel_bench.plan import Plan, read_settings, whole_numbers, words
 from ov_moe.kernel_bench.schedules import find_schedule
 from ov_moe.kernel_bench.shapes import SHAPES, find_shape
 from ov_moe.kernels.block_program import ACTIVATIONS
+from ov_moe.kernels.formats import FORMATS
 
 
 def _help(text: str, names: str = "LIST") -> typer.models.OptionInfo:
@@ -32,7 +33,7 @@ class KernelBenchOptions:
     distribution: Annotated[str, _help(f"{', '.join(distributions.NAMES)}; also recorded:FILE.csv@LAYER.")] = (
         "uniform,power1.2"
     )
-    precision: Annotated[str, _help("Of the weights: f16, u8, i8, u4, i4, f4e2m1, f32.")] = "u4"
+    precision: Annotated[str, _help(f"Of the weights: {', '.join(FORMATS)}.")] = "u4"
     schedule: Annotated[str, _help("See --list.")] = "grid,pool-stride,pool-ticket"
     stage: Annotated[str, _help(f"{', '.join(STAGES)}: one of the kernels alone.")] = "layer"
     baseline: Annotated[str, typer.Option(help="The schedule that ratios refer to.")] = "grid"

@@ -88,9 +88,13 @@ def random_stored(rng: np.random.Generator, experts: int, spec: ProjectionSpec) 
     row = FORMATS[spec.precision]
     per_byte = 1 + row.packed
     values = _bytes(rng, (experts, n, k // per_byte))
+    meant = row.values()
+    if not np.isfinite(meant).all():  # NaN would hide everything else
+        values = np.where(np.isfinite(meant), np.arange(meant.size), 0).astype(np.uint8)[values]
+        meant = meant[np.isfinite(meant)]
     shape = (experts, n, spec.groups)
     # Over random bits; those of a zero point are as random.
-    square = np.square(row.values()).mean() if row.signed else row.values().var()
+    square = np.square(meant).mean() if row.signed else meant.var()
     root = np.sqrt(k * square * (2 if spec.zero_point else 1))
     if row.scale == "e8m0":
         # Powers of two around 1 / root, one above and one below it.

@@ -12,7 +12,14 @@ from ov_moe.kernels.micro.gemv import Gemv
 MicroKernels = Mapping[str, type[MicroKernel]]
 
 # From what serves everything to what asks for most: the last one that suits a workload is taken.
-MICRO_KERNELS: MicroKernels = {kind.name: kind for kind in (Fma, Gemv, Dpas)}
+MICRO_KERNELS: MicroKernels = {
+    kind.name: kind
+    for kind in (
+        Fma,
+        Gemv,
+        Dpas,
+    )
+}
 
 
 def switch_words(kinds: MicroKernels = MICRO_KERNELS) -> dict[str, type[MicroKernel] | None]:
