@@ -22,7 +22,7 @@ CASES ?=
 SEED ?=
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
-C_SOURCES := ov_moe/virtual_gpu/*.c ov_moe/virtual_gpu/*.h cl/*.cl ov_moe/kernel_bench/cl/*.cl
+C_SOURCES := ov_moe/virtual_gpu/*.c ov_moe/virtual_gpu/*.h cl/*.cl ov_moe/kernel_bench/cl/*.cl tests/toys/*/cl/*.cl
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 OPENVINO := from importlib.metadata import version; print(version("openvino"))

@@ -1,7 +1,7 @@
 """Toys: one of each thing that may be added to the package, as it would be added, in a copy of the tree.
 
-tests/toys/NAME holds the new files where they would lie in the tree; ``lines.json``, what is inserted into files that
-are there already, each time behind the line that begins with some text; and ``run.py``, whose functions run in a
+tests/toys/NAME holds the new files where they would lie in the tree; ``lines.json``, what comes into files that are
+there, each time behind or instead of the line that begins with some text; and ``run.py``, whose functions run in a
 process of their own on the copy and fail where the toy does.
 """
 
@@ -40,8 +40,9 @@ def add(toy: str, tree: Path) -> None:
     for entry in json.loads((TOYS / toy / "lines.json").read_text(encoding="utf-8")):
         path = tree / entry["file"]
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        (place,) = (number for number, line in enumerate(lines) if line.startswith(entry["behind"]))
-        lines[place + 1 : place + 1] = [f"{line}\n" for line in entry["lines"]]
+        begin = entry.get("behind") or entry["instead_of"]
+        (place,) = (number for number, line in enumerate(lines) if line.startswith(begin))
+        lines[place + ("behind" in entry) : place + 1] = [f"{line}\n" for line in entry["lines"]]
         path.write_text("".join(lines), encoding="utf-8")
 
 

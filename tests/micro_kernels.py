@@ -8,7 +8,11 @@ import bounds
 import numpy as np
 from blocks import POISON_INT, Block, Projection, Results, poison, same_bits
 
+from ov_moe.kernels.micro import switch_words
 from ov_moe.kernels.plan import D_WIDE, H_WIDE, TICKET_DOWN, TICKET_GATE_UP, PlanLayout
+
+# Of the switch, as a refusal lists them.
+WORDS = " or ".join(", ".join(map(repr, switch_words())).rsplit(", ", 1))
 
 
 def rounded(block: Block) -> Block:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import typer
@@ -26,7 +27,7 @@ from ov_moe.kernel_bench.plan import Plan
 from ov_moe.kernel_bench.plot import write_plot
 from ov_moe.kernel_bench.records import Row
 from ov_moe.kernel_bench.runner import run_plan
-from ov_moe.kernel_bench.schedules import SCHEDULES
+from ov_moe.kernel_bench.schedules import MICRO_KERNELS, SCHEDULES
 from ov_moe.kernel_bench.shapes import SHAPES
 from ov_moe.kernel_bench.table import CPU_NOTE, make_table
 
@@ -140,6 +141,10 @@ def _list(console: Console) -> None:
     console.print("schedules", highlight=False)
     for schedule in SCHEDULES.values():
         console.print(f"  {schedule.name:20} {schedule.summary}", highlight=False, markup=False)
+    console.print("micro-kernels: what for; the words of OV_MOE_MICRO_KERNEL; fields for --set", highlight=False)
+    for kind in MICRO_KERNELS.values():
+        words, names = ", ".join(kind.words) or "no word", ", ".join(field.name for field in fields(kind))
+        console.print(f"  {kind.name:6} {kind.workload}; {words}; {names}", highlight=False, markup=False)
 
 
 bench = command_from(KernelBenchOptions, run)

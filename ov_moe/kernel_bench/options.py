@@ -51,7 +51,7 @@ class KernelBenchOptions:
     json: Annotated[Path | None, typer.Option(help="Write all rows with device and versions.")] = None
     csv: Annotated[Path | None, typer.Option(help="The same as CSV.")] = None
     plot: Annotated[Path | None, typer.Option(help="Draw time against tokens (.png, .svg, .pdf).")] = None
-    names: Annotated[bool, typer.Option("--list", help="List shapes and schedules and leave.")] = False
+    names: Annotated[bool, typer.Option("--list", help="List shapes, schedules and micro-kernels and leave.")] = False
 
     def plan(self) -> Plan:
         """What to measure; raises InvalidInputError for what there is not."""

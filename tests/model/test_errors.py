@@ -9,6 +9,7 @@ import numpy as np
 import openvino as ov
 import pytest
 from blocks_on_plugin import F32, SMALL
+from micro_kernels import WORDS
 
 import ov_moe
 from ov_moe.ops import MoECombine, MoEDown, MoEGateUp, MoERoute
@@ -152,7 +153,7 @@ def test_a_config_file_of_the_users_own(core, optimised):
     ("options", "sentence"),
     [
         ({"fetch": "random"}, "fetch is 'random', it must be 'ticket' or 'stride'."),
-        ({"micro_kernel": "mma"}, "micro_kernel is 'mma', it must be 'auto', 'fma', 'dpas' or 'dpas-emulated'."),
+        ({"micro_kernel": "mma"}, f"micro_kernel is 'mma', it must be {WORDS}."),
         ({"groups": 0}, "groups is 0, it must be a whole number from 1 to 1048576."),
     ],
 )

@@ -42,7 +42,7 @@ def projections(draw: st.DrawFn) -> ProjectionSpec:
     k = group * draw(st.integers(1, 8))
     if precision in ("f16", "f32"):
         return ProjectionSpec(precision, draw(st.integers(1, 99)), k)
-    zero = precision != "f4e2m1" and draw(st.booleans())
+    zero = FORMATS[precision].zero_point and draw(st.booleans())
     return ProjectionSpec(precision, draw(st.integers(1, 99)), k, draw(st.sampled_from([group, k])), zero)
 
 

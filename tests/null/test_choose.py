@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from kernel_cases import with_micro
+from micro_kernels import WORDS
 
 from ov_moe.devices.xmx import smallest_subgroup, xmx_subgroup
 from ov_moe.errors import InvalidInputError
@@ -14,7 +15,7 @@ from ov_moe.kernels.choose import choose_model_config
 from ov_moe.kernels.config import STANDARD, KernelConfig
 from ov_moe.kernels.geometry import WorkSize
 from ov_moe.kernels.layer_xml import layer_element
-from ov_moe.kernels.micro import Dpas, Fma, Gemv
+from ov_moe.kernels.micro import Dpas, Fma, Gemv, switch_words
 from ov_moe.kernels.micro.dpas import LARGE_REGISTERS
 from ov_moe.kernels.stages import DOWN, GATE_UP, STAGES
 from ov_moe.spec import Activations, DeviceInfo, MicroKernelSwitch, Switches, Workload
@@ -94,9 +95,10 @@ def test_the_emulation_of_dpas_is_asked_for_by_name_and_says_so() -> None:
 
 
 def test_another_word_is_refused() -> None:
+    assert {"auto", "fma", "dpas", "dpas-emulated"} <= set(switch_words())
     with pytest.raises(InvalidInputError) as caught:
         chosen(ARC, switch="mma")
-    assert str(caught.value) == "micro_kernel is 'mma', it must be 'auto', 'fma', 'dpas' or 'dpas-emulated'."
+    assert str(caught.value) == f"micro_kernel is 'mma', it must be {WORDS}."
 
 
 @pytest.mark.parametrize("device", [IRIS_XE, ARC, XE2], ids=["Iris Xe", "Arc", "Xe2"])

@@ -8,7 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from exported import BLOCKS
+from typer.testing import CliRunner
 
+from ov_moe.kernel_bench import app
 from ov_moe.kernel_bench.schedules import MICRO_KERNELS
 from ov_moe.kernels.config import KernelConfig
 
@@ -53,14 +55,13 @@ def test_every_field_that_set_takes_is_named() -> None:
     assert set(re.findall(r"`([a-z_]+)`", text)) == {*known, "micro_kernel"}
 
 
-def test_the_table_of_micro_kernels_is_that_of_the_package() -> None:
-    (found,) = re.findall(r"^\| name \| for \| `OV_MOE_MICRO_KERNEL` .*?\n\n", PERFORMANCE, re.DOTALL | re.MULTILINE)
-    rows = [
-        f"| `{kind.name}` | {kind.workload} | {', '.join(f'`{word}`' for word in kind.words) or '-'} | "
-        f"{', '.join(f'`{field.name}`' for field in fields(kind))} |"
-        for kind in MICRO_KERNELS.values()
-    ]
-    assert found.strip().splitlines()[2:] == rows
+def test_the_list_of_micro_kernels_follows_from_their_table() -> None:
+    assert "`ov-moe kernels bench --list` prints the table of micro-kernels" in PERFORMANCE
+    listed = CliRunner().invoke(app, ["--list"]).output.split("micro-kernels: ")[1].splitlines()[1:]
+    for row, kind in zip(listed, MICRO_KERNELS.values(), strict=True):
+        assert row.split()[0] == kind.name
+        assert row.split("; ")[-2:] == [", ".join(kind.words) or "no word", ", ".join(f.name for f in fields(kind))]
+        assert kind.workload in row
 
 
 def test_the_readmes_layout_names_every_folder_of_the_package() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from ov_moe import reference
 from ov_moe.element_types import e8m0
+from ov_moe.kernels.formats import FLOATS, SCALED
 from ov_moe.spec import Precision, ProjectionSpec
 from ov_moe.testing.graphs import BlockWeights, RawWeights, decompressed, integer_constant, moe_block_model, pack, route
 from ov_moe.transformations.families import find_blocks
@@ -139,7 +140,7 @@ def test_bytes_that_do_not_fit_are_refused(
 
 
 def test_floats_are_refused() -> None:
-    with pytest.raises(NotMatched, match="is f16, not one of u4, i4, f4e2m1, u8, i8, f8e8m0"):
+    with pytest.raises(NotMatched, match=f"is f16, not one of {', '.join(BITS)}"):
         as_u8(ov.op.Constant(np.ones((1, 2, 4), np.float16)))
 
 
@@ -185,7 +186,7 @@ def half_scale() -> ov.Node:
     return ov.opset15.constant(np.ones((2, 4, 2, 1), np.float16), name="half")
 
 
-READ = "f32, f16, u8, i8, u4, i4, f4e2m1 are read"
+READ = f"{', '.join(FLOATS + SCALED)} are read"
 REFUSED = {
     "Gather 'lookup' looks weights up in a codebook of f8e4m3 by u4 ids, which is not read": lambda: codebook(
         "f8e4m3", "u4"
