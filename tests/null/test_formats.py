@@ -80,7 +80,7 @@ def test_matrices(precision: str, zero_point: bool, group: int, rng: np.random.G
     scale = exponents if row.scale == "e8m0" else halves
     factors = (exponents.view(ml_dtypes.float8_e8m0fnu) if row.scale == "e8m0" else halves).astype(np.float64)
     numbers = meant(precision, codes).reshape(*groups, group)
-    expected = (numbers - zero_point * meant(precision, zeros)[..., None]) * factors[..., None]
+    expected = (numbers - (meant(precision, zeros)[..., None] if zero_point else 0)) * factors[..., None]
     expected = expected.reshape(experts, n, k)
 
     def stored(values: np.ndarray) -> np.ndarray:
