@@ -8,6 +8,6 @@ import pytest
 from additions import run
 
 
-@pytest.mark.parametrize("toy", ["format", "activation", "family"])
+@pytest.mark.parametrize("toy", ["micro_kernel", "format", "activation", "family"])
 def test_a_model_with_it_gives_what_the_oracle_gives(toy: str, tmp_path: Path) -> None:
     print(run(toy, "plugin", tmp_path))

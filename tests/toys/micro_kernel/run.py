@@ -7,18 +7,22 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import pytest
 from blocks import random_block
+from exported import EXACT
 from micro_kernels import assert_same, check_results
 from typer.testing import CliRunner
 
 import ov_moe
+from ov_moe.compiler import prepare
 from ov_moe.devices.opencl import default_device
 from ov_moe.errors import InvalidInputError
 from ov_moe.kernel_bench import app
 from ov_moe.kernels.choose import choose_model_config
 from ov_moe.options import Config
 from ov_moe.spec import Switches, Workload
+from ov_moe.testing.families import PRECISIONS, example
 
 TREE = Path(ov_moe.__file__).parents[1]
 SIZES = {
@@ -89,3 +93,18 @@ def bench() -> None:
     wrong = CliRunner().invoke(app, [*small.split(), *settings, "--set", "tile_k=4"])
     assert wrong.exit_code == 1
     assert "naive has a multiple of 64 columns" in wrong.output
+
+
+def plugin() -> None:
+    """A model compiled with its word runs it on the GPU plugin, for few tokens and for many."""
+    rng, core = np.random.default_rng(4), ov.Core()
+    made = example("Qwen3-MoE", rng, **PRECISIONS["u4"])
+    assert len(ov_moe.optimize(made.model, max_tokens=16, few_tokens=4).rewritten) == 1
+    layers = Path(prepare(core, made.model, "GPU", EXACT, micro_kernel="naive")["CONFIG_FILE"])
+    text = layers.read_text(encoding="utf-8")
+    assert (text.count("tile_naive.cl"), text.count("tile_fma.cl"), text.count("tile_gemv.cl")) == (4, 0, 0)
+    compiled = ov_moe.compile_model(core, made.model, "GPU", EXACT, micro_kernel="naive")
+    for length in (2, 21):
+        x = made.tokens(rng, 1, length)
+        oracle = made.oracle(x)
+        assert np.abs(compiled(x)[0] - oracle).max() < 5e-6 * np.abs(oracle).max()
