@@ -118,7 +118,12 @@ def plugin() -> None:
 
 
 def bench() -> None:
-    """The benchmark draws such weights and checks what comes of them."""
+    """The benchmark draws such weights and checks what comes of them; mma, which knows no such codes, refuses."""
     words = "--shape 64/32/8/2 --tokens 4 --distribution uniform --schedule grid --flush-mib 1 --repeats 2"
     done = CliRunner().invoke(app, [*words.split(), "--precision", NAME])
     assert done.exit_code == 0, done.output
+    refused = CliRunner().invoke(
+        app, [*words.split(), "--precision", NAME, "--set", "micro_kernel=mma", "--set", "emulation=1"]
+    )
+    assert refused.exit_code == 1
+    assert "of weights that are no integers it takes f4e2m1 alone" in " ".join(refused.output.split())
