@@ -69,12 +69,17 @@ def has_fused_gate_up(last: ov.Node) -> bool:
 
 
 def _has_expert_weights(matmul: ov.Node) -> bool:
+    return has_weights(matmul, 3, BEFORE_EXPERTS)
+
+
+def has_weights(matmul: ov.Node, rank: int, through: frozenset[str]) -> bool:
+    """Whether a MatMul's weights are static, of a rank, and a Constant behind nodes of some types."""
     weights = matmul.input_value(1)
     shape = weights.get_partial_shape()
-    if shape.rank.is_dynamic or len(shape) != 3 or shape.is_dynamic:
+    if shape.rank.is_dynamic or len(shape) != rank or shape.is_dynamic:
         return False
     node = weights.get_node()
-    while node.get_type_name() in BEFORE_EXPERTS:
+    while node.get_type_name() in through:
         node = node.input_value(0).get_node()
     return bool(node.get_type_name() == "Constant")
 

@@ -42,7 +42,7 @@ def one_sentence(interrupted: str = NOTHING_WRITTEN) -> Iterator[None]:
     except IncompleteError as error:
         _say(str(error), error.status)
     except KeyboardInterrupt:
-        _say(interrupted, 128 + (Signals.received or signal.SIGINT))
+        _say(interrupted, Signals.status())
     except OvMoeError as error:
         _say_unless_stopped(str(error), interrupted)
     except BrokenPipeError:
@@ -73,7 +73,7 @@ def _say_unless_stopped(sentence: str, interrupted: str) -> None:
     """Say what went wrong, or, where a signal came before it, that: the error is what became of the interruption."""
     if Signals.received is None:
         _say(sentence)
-    _say(interrupted, 128 + (Signals.received or signal.SIGINT))
+    _say(interrupted, Signals.status())
 
 
 def _say(sentence: str, status: int = 1) -> None:

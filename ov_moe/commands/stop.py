@@ -17,6 +17,11 @@ class Signals:
 
     received: int | None = None
 
+    @classmethod
+    def status(cls) -> int:
+        """What a command that was stopped ends with; as if by Ctrl-C where no signal was seen."""
+        return 128 + (cls.received or signal.SIGINT)
+
 
 @dataclass(frozen=True)
 class Stop:
@@ -34,7 +39,7 @@ class Stop:
     def by(error: BaseException) -> Stop:
         """The end that an error or a signal brought."""
         if Signals.received is not None or isinstance(error, KeyboardInterrupt):
-            return Stop("Interrupted.", 128 + (Signals.received or signal.SIGINT))
+            return Stop("Interrupted.", Signals.status())
         if isinstance(error, OvMoeError):
             return Stop(str(error))
         if isinstance(error, OSError):

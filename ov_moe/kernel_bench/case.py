@@ -168,7 +168,7 @@ class Run:
             spec = replace(spec, h_exponents=False, d_exponents=False)
         text = program(stage, self.config, spec.attributes(), inputs, output)
         if stage not in (ROUTE, COMBINE):
-            text = with_schedule(text, self.schedule, self.config)
+            text = with_schedule(text, self.schedule)
         return self.case.device.prepare(text, stage.entry, buffers, compiler_options(stage, self.config))
 
 

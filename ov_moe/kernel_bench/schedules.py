@@ -13,7 +13,7 @@ from ov_moe.errors import InvalidInputError
 from ov_moe.kernel_bench.mma import PACK_ROWS, Mma, can_pack
 from ov_moe.kernels.block import BlockSpec
 from ov_moe.kernels.choose import choose_config, choose_micro_kernel, pool_groups
-from ov_moe.kernels.compose import read_source, schedule_sources
+from ov_moe.kernels.compose import read_source
 from ov_moe.kernels.config import KernelConfig
 from ov_moe.kernels.geometry import WorkSize, work_size
 from ov_moe.kernels.micro import MICRO_KERNELS as OF_PRODUCT
@@ -37,7 +37,8 @@ class Schedule:
         name: What the command line calls it.
         summary: One sentence for the list.
         fetch: How a pool takes tasks; None where there is no pool.
-        source: A file of ov_moe/kernel_bench/cl in place of the product's, or None: the product's own.
+        source: A file of ov_moe/kernel_bench/cl in place of one of the product's, or None: the product's own.
+        instead_of: That file of ov_moe.cl.
         find: Of schedule_find.cl.
         host_counts: Whether the host must know the rows of each expert before it launches.
     """
@@ -46,6 +47,7 @@ class Schedule:
     summary: str
     fetch: Fetch | None = None
     source: str | None = None
+    instead_of: str = "schedule_grid.cl"
     find: str | None = None
     host_counts: bool = False
 
@@ -66,6 +68,7 @@ SCHEDULES = {
                 f"pool-{fetch} with {words}",
                 fetch,
                 "schedule_find.cl",
+                "schedule_locate.cl",
                 find,
             )
             for fetch in ("stride", "ticket")
@@ -172,11 +175,11 @@ def _changes(record: Any, settings: Settings, without: tuple[str, ...] = ()) -> 
     return changes
 
 
-def with_schedule(text: str, schedule: Schedule, config: KernelConfig) -> str:
+def with_schedule(text: str, schedule: Schedule) -> str:
     """A composed GEMM program with the schedule's source in place of the product's."""
     if schedule.source is None:
         return text
-    product = "\n".join(map(read_source, schedule_sources(config)))
+    product = read_source(schedule.instead_of)
     assert text.count(product) == 1
     define = f"#define FIND {schedule.find}\n" if schedule.find else ""
     return text.replace(product, define + bench_source(schedule.source))

@@ -25,11 +25,11 @@ OPENCL_TYPES = {
 }
 
 
-# The last one is for ablation: a pool without a counter.
+# Which task a work-group computes next. The last one is for ablation: a pool without a counter.
 _SCHEDULES = {
-    "grid": "schedule_grid.cl",
-    "ticket": "schedule_ticket.cl",
-    "stride": "ov_moe.kernel_bench:cl/schedule_stride.cl",
+    "grid": ("schedule.cl", "schedule_grid.cl"),
+    "ticket": ("schedule.cl", "schedule_locate.cl", "schedule_ticket.cl"),
+    "stride": ("schedule.cl", "schedule_locate.cl", "ov_moe.kernel_bench:cl/schedule_stride.cl"),
 }
 
 
@@ -45,17 +45,12 @@ def file_name(name: str) -> str:
     return name.rpartition(":")[2].rpartition("/")[2]
 
 
-def schedule_sources(config: KernelConfig) -> tuple[str, ...]:
-    """The sources that say which task a work-group computes next."""
-    return "schedule.cl", _SCHEDULES[config.tasks]
-
-
 def sources(stage: Stage, config: KernelConfig) -> tuple[str, ...]:
     """The sources of a stage's program, in order: of all schedules and micro-kernels only those that it needs."""
     if not stage.multiplies:
         return stage.sources
     stand_in = Fma.sources if config.micro.half_only else ()
-    return (*stage.sources, *schedule_sources(config), *config.micro.sources, *stand_in, *stage.rest)
+    return (*stage.sources, *_SCHEDULES[config.tasks], *config.micro.sources, *stand_in, *stage.rest)
 
 
 def stage_source(stage: Stage, config: KernelConfig) -> str:

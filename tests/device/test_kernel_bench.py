@@ -158,13 +158,14 @@ def broken(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
     monkeypatch.setattr(schedules, "bench_source", lambda name: read(name).replace(old, new))
 
 
+PLACE = "place_in_expert(task, plan, task->position);"
 WRONG = [
     pytest.param("= get_global_offset(2);", "= get_global_offset(2) / 2 * 2;", "were not written", id="expert"),
     pytest.param(
         "task->column_tile = get_group_id(0);", "task->column_tile = get_group_id(0) + 1;", "not written", id="block"
     ),
-    pytest.param("task->rows = min(TILE_M, end - task->row);", "task->rows = end - task->row - 1;", "not", id="a row"),
-    pytest.param("const int begin = ", "@ const int begin = ", "does not build", id="no program"),
+    pytest.param(PLACE, f"{PLACE} task->rows -= 1;", "not", id="a row"),
+    pytest.param("inline bool next", "@ inline bool next", "does not build", id="no program"),
 ]
 
 
@@ -188,7 +189,8 @@ def test_wrong_numbers_are_found_by_the_oracle(
     device: TimingDevice, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All is written and finite, but each expert computes the rows of its neighbour."""
-    broken(monkeypatch, "int begin = plan[PLAN_ROW_OFFSET + task->expert]", "int begin = plan[PLAN_ROW_OFFSET]")
+    rows = "task->rows = min(TILE_M, plan[PLAN_ROW_OFFSET + task->expert + 1] - task->row);"
+    broken(monkeypatch, PLACE, f"task->row = task->position * TILE_M; {rows}")
     result = checked(device, rng, Shape("s", 96, 64, 8, 3), "u4", "float16", "loop")
     assert "differs from the float64 oracle" in result.why
 
@@ -196,8 +198,8 @@ def test_wrong_numbers_are_found_by_the_oracle(
 def test_rows_written_behind_the_last_are_found(
     device: TimingDevice, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken(monkeypatch, "task->rows = min(TILE_M, end - task->row);", "task->rows = TILE_M;")
-    broken(monkeypatch, "if (task->rows > 0)", "if (task->row < end)")
+    broken(monkeypatch, PLACE, f"{PLACE} const bool some = task->rows > 0; task->rows = TILE_M;")
+    broken(monkeypatch, "if (task->rows > 0)", "if (some)")
     result = checked(device, rng, Shape("s", 96, 64, 8, 3), "u4", "float16", "loop")
     assert "behind its last row were written" in result.why
 

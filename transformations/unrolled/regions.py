@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import openvino as ov
 
-from ..regions import WEIGHT_CHAIN
+from ..regions import WEIGHT_CHAIN, has_weights
 
 BEHIND_UPDATES = frozenset(
     {"Add", "Broadcast", "Concat", "Convert", "Multiply", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
@@ -53,16 +53,7 @@ def _adds_experts(scatter: ov.Node) -> bool:
 
 
 def _has_matrix(node: ov.Node) -> bool:
-    if node.get_type_name() != "MatMul":
-        return False
-    weights = node.input_value(1)
-    shape = weights.get_partial_shape()
-    if shape.rank.is_dynamic or len(shape) != 2 or shape.is_dynamic:
-        return False
-    source = weights.get_node()
-    while source.get_type_name() in WEIGHT_CHAIN:
-        source = source.input_value(0).get_node()
-    return bool(source.get_type_name() == "Constant")
+    return node.get_type_name() == "MatMul" and has_weights(node, 2, WEIGHT_CHAIN)
 
 
 def _behind(output: ov.Output, through: frozenset[str]) -> Iterator[ov.Node]:

@@ -1,21 +1,10 @@
-// Benchmark only, in place of cl/schedule.cl and the file behind it: one launch an expert. The launch's offset along
-// the third dimension names the expert; its groups are (column tiles, row tiles of that expert), and stride where there
-// are fewer.
-
-typedef struct {
-    int expert;
-    int row;  // first row of the tile
-    int rows; // live rows in the tile, 1 .. TILE_M
-    int column_tile;
-    int position; // the tile within the expert
-} task_t;
+// Benchmark only, in place of cl/schedule_grid.cl: one launch an expert. The launch's offset along the third dimension
+// names the expert; its groups are (column tiles, row tiles of that expert), and stride where there are fewer.
 
 inline bool next_with_rows(task_t *task, const global int *plan, int column_tiles)
 {
-    const int begin = plan[PLAN_ROW_OFFSET + task->expert], end = plan[PLAN_ROW_OFFSET + task->expert + 1];
     for (; task->column_tile < column_tiles; task->column_tile += get_num_groups(0)) {
-        task->row = begin + task->position * TILE_M;
-        task->rows = min(TILE_M, end - task->row);
+        place_in_expert(task, plan, task->position);
         if (task->rows > 0)
             return true;
         task->position = get_group_id(1);
