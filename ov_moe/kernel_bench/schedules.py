@@ -55,7 +55,7 @@ class Schedule:
 SCHEDULES = {
     schedule.name: schedule
     for schedule in (
-        Schedule("grid", "(N blocks, row tiles of all tokens, experts): upstream's; the product's balance=off"),
+        Schedule("grid", "(column tiles, row tiles of all tokens, experts): upstream's; the product's balance=off"),
         Schedule(
             "grid-largest", "the same, row tiles of the largest expert: oneDNN grouped with its hint", host_counts=True
         ),
@@ -75,7 +75,7 @@ SCHEDULES = {
             for find, words in (
                 ("search", "the expert found by binary search"),
                 ("walk", "the expert found by a monotone walk"),
-                ("tiles", "the row tiles of an expert one behind another, not the N blocks of a row tile"),
+                ("tiles", "the row tiles of an expert one behind another, not the column tiles of a row tile"),
             )
         ),
     )
