@@ -67,6 +67,29 @@ SETTINGS = {
 SOURCES = sorted({name for setting in SETTINGS.values() for name in needed(setting)})
 
 
+def of_kind(setting: KernelConfig, kind: str) -> list[str]:
+    return sorted(compose.file_name(name) for name in needed(setting) if compose.file_name(name).startswith(kind))
+
+
+@pytest.mark.parametrize("micro", OTHER_FIELDS, ids=lambda micro: micro.name)
+def test_a_program_holds_the_micro_kernel_that_it_needs_and_no_other(micro: MicroKernel) -> None:
+    """Behind one that takes f16 alone stands fma, for rows that turn out to be f32."""
+    expected = {f"tile_{micro.name}.cl"} | ({"tile_fma.cl"} if micro.name in ("dpas", "mma") else set())
+    assert of_kind(config("ticket", micro=micro), "tile_") == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "files"),
+    [
+        ("grid", ["schedule.cl", "schedule_grid.cl"]),
+        ("ticket", ["schedule.cl", "schedule_locate.cl", "schedule_ticket.cl"]),
+        ("stride", ["schedule.cl", "schedule_locate.cl", "schedule_stride.cl"]),
+    ],
+)
+def test_a_program_holds_the_schedule_that_it_needs_and_no_other(schedule: str, files: list[str]) -> None:
+    assert of_kind(config(schedule), "schedule") == files
+
+
 def test_definitions_of_a_dense_buffer() -> None:
     assert buffer_defines("INPUT2", (60, 47, 5, 1), "uint8") == [
         "#define INPUT2_TYPE uchar",
